@@ -1,0 +1,222 @@
+"""The command line. The only place that sets up logging and decides exit codes."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from prefopt import __version__
+from prefopt.config import RunConfig, load_config
+from prefopt.errors import ConfigError, PrefoptError
+from prefopt.stages.chain import Chain, StageOutcome
+from prefopt.stages.keys import STAGES
+
+app = typer.Typer(
+    help="Align text-to-image diffusion models with human preferences that are noisy and diverse.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML config; see examples/.")]
+RunDir = Annotated[str | None, typer.Option("--run-dir", help="Local directory or s3:// prefix [runs/<config name>].")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take only so many prompts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Address of a running Ray cluster.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the engines' own logs.")]
+
+
+@app.command("run")
+def run_command(
+    config: ConfigPath,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    limit: Limit = None,
+    json_: AsJson = False,
+    ray_address: RayAddress = None,
+    debug: Debug = False,
+) -> None:
+    """Run all stages, skipping what is done."""
+    tree, place = _configure(config, run_dir, set_, limit, ray_address)
+    outcomes = _execute(tree, place, list(STAGES), debug)
+    report = f"{place}/report.html"
+    if json_:
+        _print_json(
+            {
+                "executed": [outcome.name for outcome in outcomes if not outcome.skipped],
+                "skipped": [outcome.name for outcome in outcomes if outcome.skipped],
+                "report": report,
+            }
+        )
+    elif all(outcome.skipped for outcome in outcomes):
+        typer.echo(f"Nothing to do: all stages are up to date. Report: {report}")
+    else:
+        typer.echo(f"Report: {report}")
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigPath,
+        run_dir: RunDir = None,
+        set_: Overrides = None,
+        limit: Limit = None,
+        json_: AsJson = False,
+        ray_address: RayAddress = None,
+        debug: Debug = False,
+    ) -> None:
+        tree, place = _configure(config, run_dir, set_, limit, ray_address)
+        (outcome,) = _execute(tree, place, [stage], debug)
+        if json_:
+            manifest = outcome.output.manifest
+            _print_json(
+                {
+                    "stage": stage,
+                    "key": manifest.key,
+                    "skipped": outcome.skipped,
+                    "rows": manifest.rows.model_dump(by_alias=True),
+                    "manifest": f"{outcome.output.storage.uri}/manifest.json",
+                }
+            )
+
+    return command
+
+
+for _name, _help in {
+    "ingest": "Read preference data into canonical pairs, votes and images.",
+    "inject": "Add seeded label noise, and keep the truth aside.",
+    "score": "Run reward models; compute soft preferences, the minority metric, latents and visits.",
+    "train": "Fine-tune the model on the preferences.",
+    "evaluate": "Draw images from base and tuned model, score them, and write the report.",
+}.items():
+    app.command(_name, help=_help)(_stage_command(_name))
+
+
+@app.command()
+def verify(directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")]) -> None:
+    """Re-hash every file that the manifests of a run list."""
+    from prefopt.data import manifest as manifests
+    from prefopt.data.storage import Storage
+
+    run = Storage(directory)
+    found = [name for name in run.files() if name.endswith(f"/{manifests.MANIFEST}") and name.count("/") == 2]
+    if not found:
+        raise ConfigError(f"{directory} holds no finished stage. Give a run directory, such as runs/quickstart.")
+    problems = []
+    for name in found:
+        stage = name.removesuffix(f"/{manifests.MANIFEST}")
+        problems += [f"{stage}/{line}" for line in manifests.verify(run.child(stage))]
+    for line in problems:
+        typer.echo(line)
+    typer.echo(f"{len(found)} manifests checked, {len(problems)} files differ.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of the `prefopt` command."""
+    debug = "--debug" in sys.argv
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
+    try:
+        app(standalone_mode=True)
+    except PrefoptError as error:
+        if debug:
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _configure(
+    path: str, run_dir: str | None, overrides: list[str] | None, limit: int | None, ray_address: str | None
+) -> tuple[RunConfig, str]:
+    extra = [f"limit={limit}"] if limit else []
+    extra += [f"cluster.address={ray_address}"] if ray_address else []
+    config = load_config(path, [*(overrides or []), *extra])
+    return config, run_dir or f"runs/{config.name}"
+
+
+def _execute(config: RunConfig, run_dir: str, stages: list[str], debug: bool) -> list[StageOutcome]:
+    def start_engine() -> None:
+        from prefopt.distributed.session import start_ray
+
+        start_ray(config.cluster, verbose=debug)
+
+    with _Reporter() as reporter:
+        chain = Chain(config, run_dir, start_engine=start_engine, progress=reporter.progress)
+        outcomes = []
+        try:
+            for stage in stages:
+                reporter.begin(stage)
+                (outcome,) = chain.run([stage])
+                reporter.end(outcome)
+                outcomes.append(outcome)
+        finally:
+            if "ray" in sys.modules:
+                from prefopt.distributed.session import stop_ray
+
+                stop_ray()
+    return outcomes
+
+
+class _Reporter:
+    """A progress bar on a terminal, plain lines elsewhere; on standard error, so that output stays clean."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Bar(*columns, console=self._console, transient=True)
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._said: dict[str, int] = {}
+
+    def __enter__(self) -> "_Reporter":
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def begin(self, stage: str) -> None:
+        self._stage, self._said = stage, {}
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if self._live:
+            if self._task is None:
+                self._task = self._bar.add_task("", total=total)
+            self._bar.update(self._task, description=f"{self._stage}: {what}", completed=done, total=total)
+            return
+        tenth = 10 * done // max(total, 1)
+        if self._said.get(what) != tenth:
+            self._said[what] = tenth
+            self._console.print(f"{self._stage}: {what} {done}/{total}", highlight=False)
+
+    def end(self, outcome: StageOutcome) -> None:
+        rows = outcome.output.manifest.rows
+        state = "up to date" if outcome.skipped else "done"
+        counts = f"{rows.out} {outcome.output.manifest.unit}s"
+        counts += f", {rows.quarantined} quarantined" if rows.quarantined else ""
+        if self._live and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        self._console.print(f"{outcome.name}: {state} ({counts})", highlight=False)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):
+        typer.echo(json.dumps(value, sort_keys=True))

@@ -1,0 +1,25 @@
+"""Where the work runs. Nothing here ever enters a key: results do not depend on it."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from prefopt.config.base import Branch, Count, Positive
+
+
+class ClusterConfig(Branch):
+    """Ray resources."""
+
+    address: str | None = None
+    """Address of a running Ray cluster; by default a local Ray is started and ended."""
+    cpus: Count | None = None
+    """CPUs of the local Ray; by default all of this machine's."""
+    workers: Count = 2
+    """Actors per model pool, and concurrent tasks."""
+    worker_cpus: Positive = 0.5
+    """CPUs that each actor reserves. A pool never reserves every CPU: reading needs some."""
+    worker_gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    threads: Count = 1
+    """Threads of each worker's numerical libraries."""
+    object_store_mb: Count = 400
+    """Ray's shared memory on the local machine."""

@@ -1,0 +1,56 @@
+"""How the tuned model is compared with its base."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefopt.config.base import Branch, Count
+
+
+class SamplerConfig(Branch):
+    """Image generation."""
+
+    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    steps: Count = 50
+    guidance: Annotated[float, Field(ge=0.0)] = 7.5
+    resolution: Count = 512
+
+
+class BootstrapConfig(Branch):
+    """Percentile bootstrap, clustered by prompt."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+
+
+class AccuracyConfig(Branch):
+    """Implicit accuracy of the tuned model on held-out pairs."""
+
+    pairs: Annotated[int, Field(ge=0)] = 512
+    """At most so many test pairs; 0 leaves the measurement out."""
+    draws: Count = 4
+    """Timesteps and noises per pair."""
+
+
+class EvaluateConfig(Branch):
+    """Images, scores, win rates, report."""
+
+    prompts: Count = 500
+    """At most so many prompts of the test split, the first in hash order."""
+    samples_per_prompt: Count = 1
+    seed: int = 0
+    sampler: SamplerConfig = SamplerConfig()
+    rewards: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The first is the headline. It must not be a reward that labels or scores the training pairs."""
+    allow_training_rewards: bool = False
+    """Judge with a reward that also labels or scores training pairs, knowing what that means."""
+    ties: Literal["half", "nobody"] = "half"
+    """Equal scores count half for each model, or for nobody (the published protocols)."""
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    accuracy: AccuracyConfig = AccuracyConfig()
+    batch: Count = 32
+    """Images per generation batch: fixed and padded."""
+    unit_prompts: Count = 64
+    """Prompts per work unit."""
+    grid_prompts: Count = 12
+    """Prompts shown side by side in the report."""

@@ -1,0 +1,130 @@
+"""Where preference data comes from, how it is checked, and how it is split."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prefopt.config.base import Branch, Count, Share
+
+
+class PickapicSource(Branch):
+    """Parquet in the Pick-a-Pic schema (v1 or v2)."""
+
+    kind: Literal["pickapic"]
+    path: str
+    """A parquet file or a directory of parquet files, local or s3://."""
+    group_column: str | None = None
+    """A column that names the annotator's group, where the data has one."""
+
+
+class Hpdv2Source(Branch):
+    """HPDv2: train.json (human_preference) or test.json (several annotations per prompt)."""
+
+    kind: Literal["hpdv2"]
+    path: str
+    """The JSON file."""
+    images: str
+    """The directory that the JSON's image paths are relative to."""
+
+
+class FolderSource(Branch):
+    """A folder of images with a CSV or JSONL file of (winner, loser, prompt, optional annotator)."""
+
+    kind: Literal["folder"]
+    path: str
+    """The CSV or JSONL file."""
+    images: str
+    """The folder that holds the images."""
+
+
+class VoteColumns(Branch):
+    """One row per vote: two images and the probability that the first wins."""
+
+    shape: Literal["vote"] = "vote"
+    prompt: str
+    image_0: str
+    image_1: str
+    label: str
+    """P(image_0 wins), in [0, 1]."""
+    annotator: str | None = None
+    group: str | None = None
+    time: str | None = None
+
+
+class CountColumns(Branch):
+    """One row per pair: how often each of two images was chosen."""
+
+    shape: Literal["counts"]
+    prompt: str
+    image_0: str
+    image_1: str
+    wins_0: str
+    wins_1: str
+
+
+class RankingColumns(Branch):
+    """One row per k-way ranking: a list of images and a list of ranks (1 is best; equal ranks tie)."""
+
+    shape: Literal["ranking"]
+    prompt: str
+    images: str
+    ranks: str
+    annotator: str | None = None
+    group: str | None = None
+    time: str | None = None
+
+
+class TableSource(Branch):
+    """Any parquet or JSONL table, read through a column map."""
+
+    kind: Literal["table"]
+    path: str
+    """A parquet or JSONL file, or a directory of them, local or s3://."""
+    images: str | None = None
+    """What relative image URIs are relative to; by default the table's own directory."""
+    columns: Annotated[VoteColumns | CountColumns | RankingColumns, Field(discriminator="shape")]
+
+
+class WorldSource(Branch):
+    """The embedded world writes a data set in the Pick-a-Pic schema, which is then read as such."""
+
+    kind: Literal["world"]
+    pairs: Count = 1200
+    seed: int = 0
+
+
+Source = Annotated[PickapicSource | Hpdv2Source | FolderSource | TableSource | WorldSource, Field(discriminator="kind")]
+
+
+class Limits(Branch):
+    """What a single row may hold; larger rows are quarantined."""
+
+    image_pixels: Count = 64_000_000
+    image_bytes: Count = 64_000_000
+    prompt_bytes: Count = 8_000
+
+
+class Split(Branch):
+    """Shares of prompts held back; a prompt's split depends on the seed and the prompt alone."""
+
+    seed: int = 0
+    validation: Share = 0.05
+    test: Share = 0.1
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> "Split":
+        if self.validation + self.test >= 1.0:
+            raise ValueError("validation + test must leave a share for training")
+        return self
+
+
+class IngestConfig(Branch):
+    """From preference data to canonical pairs and votes."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    split: Split = Split()
+    limits: Limits = Limits()
+    verify_images: Literal["full", "header"] = "full"
+    """`full` decodes every image once, so that a truncated file is found here; `header` trusts the bytes."""
+    unit_rows: Count = 2_000
+    """Rows per work unit: the grain of resuming, and the bound on memory."""

@@ -1,0 +1,172 @@
+"""Read a config file strictly: an error names the field, the cause and the nearest valid key."""
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from prefopt.config.root import RunConfig
+from prefopt.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Load and check a run config.
+
+    `overrides` are KEY=VALUE with a dotted key and a YAML value. Raises ConfigError for a missing or
+    unreadable file, a bad override, an unknown key or an impossible value.
+    """
+    tree = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree, where=str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
+    """Check a config tree; `where` names it in errors (ConfigError)."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        found = error.errors()
+        unknown = [problem for problem in found if problem["type"] == "extra_forbidden"]
+        problems = "; ".join(_describe(problem) for problem in unknown or found)
+        raise ConfigError(f"{where}: {problems}.") from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML that `load_config` reads back to the same tree."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: this is not a config file.")
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML: {detail}.") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of config keys, not {type(tree).__name__}.")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override!r}: write KEY=VALUE, for example --set train.steps=100.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML.") from None
+    node: Any = tree
+    *parents, last = key.split(".")
+    for depth, part in enumerate(parents):
+        node = _child(node, part, where=".".join(parents[: depth + 1]))
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"--set {override!r}: {'.'.join(parents)} is not a mapping.")
+
+
+def _child(node: Any, part: str, where: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, where)]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {where}: not a mapping.")
+    if node.get(part) is None:
+        node[part] = {}
+    return node[part]
+
+
+def _index(node: list[Any], part: str, where: str) -> int:
+    if not part.isdigit() or int(part) >= len(node):
+        raise ConfigError(f"--set {where}: {part!r} is not an index of a list of {len(node)}.")
+    return int(part)
+
+
+def _describe(problem: Any) -> str:
+    location = list(problem["loc"])
+    field = _dotted(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        return f"unknown key {field!r}: {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{field + ': ' if field else ''}{message}{shown}"
+
+
+def _dotted(location: Sequence[Any]) -> str:
+    """The key as a user writes it: pydantic's union tags are left out."""
+    keys: list[str] = []
+    node: Any = RunConfig
+    for part in location:
+        options = _models(node)
+        tagged = [m for m in options if part in _tags(m)]
+        if tagged and not any(part in _aliases(m) for m in options):
+            node = tagged[0]
+            continue
+        keys.append(str(part))
+        node = _descend(options, node, part)
+    return ".".join(keys)
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    node: Any = RunConfig
+    for part in location:
+        options = _models(node)
+        tagged = [m for m in options if part in _tags(m)]
+        node = tagged[0] if tagged else _descend(options, node, part)
+    return [name for model in _models(node) for name in _aliases(model)]
+
+
+def _descend(options: list[type[BaseModel]], node: Any, part: Any) -> Any:
+    if isinstance(part, int):
+        arguments = typing.get_args(_plain(node))
+        return arguments[0] if arguments else node
+    for model in options:
+        if part in _aliases(model):
+            return _aliases(model)[part]
+    return None
+
+
+def _aliases(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    return {
+        value
+        for field in ("kind", "name", "shape")
+        if field in model.model_fields
+        for value in typing.get_args(model.model_fields[field].annotation)
+    }
+
+
+def _plain(node: Any) -> Any:
+    while typing.get_origin(node) is typing.Annotated:
+        node = typing.get_args(node)[0]
+    return node
+
+
+def _models(node: Any) -> list[type[BaseModel]]:
+    """The config classes that may stand at a node."""
+    node = _plain(node)
+    if isinstance(node, type) and issubclass(node, BaseModel):
+        return [node]
+    if typing.get_origin(node) in (typing.Union, types.UnionType):
+        return [model for option in typing.get_args(node) for model in _models(option)]
+    return []

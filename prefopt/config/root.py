@@ -1,0 +1,70 @@
+"""The whole config tree of one run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prefopt.config.base import Branch, Count
+from prefopt.config.cluster import ClusterConfig
+from prefopt.config.evaluate import EvaluateConfig
+from prefopt.config.ingest import IngestConfig
+from prefopt.config.inject import InjectConfig
+from prefopt.config.objective import AdaptiveDpoParams, SmpoParams
+from prefopt.config.score import ScoreConfig
+from prefopt.config.train import TrainConfig
+
+
+class ModelConfig(Branch):
+    """The base model: the start of the policy, the reference, and the base of every comparison."""
+
+    path: str
+    """A hub id, a local directory in diffusers format, or `world` for the embedded model."""
+    revision: str | None = None
+    """The hub revision; a commit hash makes the run reproducible."""
+
+
+class LabelsConfig(Branch):
+    """How votes become labels."""
+
+    rule: Annotated[Literal["each_vote", "majority", "share"], Field(alias="from")] = "each_vote"
+    """`each_vote`: each vote is an example; `majority`: one label a pair; `share`: (n_w + 1/2) / (n + 1)."""
+
+
+class RunConfig(Branch):
+    """One run: preference data in, an aligned model and a report out."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: int = 0
+    """Seeds everything that has no seed of its own."""
+    store: str = "runs/store"
+    """Append-only stores of costly rows, shared by runs: local or s3://."""
+    limit: Count | None = None
+    """Take only so many prompts, the first in hash order: the same in every stage."""
+    model: ModelConfig
+    ingest: IngestConfig
+    inject: InjectConfig = InjectConfig()
+    labels: LabelsConfig = LabelsConfig()
+    score: ScoreConfig = ScoreConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _objective_has_its_inputs(self) -> "RunConfig":
+        objective = self.train.objective
+        if isinstance(objective, SmpoParams) and self.score.alpha is None:
+            raise ValueError("train.objective smpo needs score.alpha")
+        if isinstance(objective, AdaptiveDpoParams) and objective.u.source != "online" and self.score.panel is None:
+            raise ValueError(f"train.objective.u.source {objective.u.source} needs score.panel")
+        return self
+
+    @model_validator(mode="after")
+    def _judge_is_independent(self) -> "RunConfig":
+        judged = self.evaluate.rewards[0]
+        used = [*self.score.reward_names(), *(f.reward for f in self.inject.flips if f.kind == "gap")]
+        if judged in used and not self.evaluate.allow_training_rewards:
+            raise ValueError(
+                f"evaluate.rewards[0] {judged!r} also labels or scores the training pairs: choose another"
+                " first reward, or set evaluate.allow_training_rewards: true"
+            )
+        return self

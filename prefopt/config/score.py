@@ -1,0 +1,75 @@
+"""What a pair is worth: rewards, soft preference, minority metric, latents and visits."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prefopt.config.base import Branch, Count, Positive, Share
+
+
+class AlphaConfig(Branch):
+    """The soft preference alpha = sigmoid of the normalised reward gap (SmPO-Diffusion)."""
+
+    reward: str
+    """The reward model that stands for the preference."""
+    normalise: Literal["scales", "constants"] = "scales"
+    """`scales`: the frozen quantiles of the training split; `constants`: `minimum` and `maximum` as given."""
+    minimum: float = 0.0
+    maximum: float = 1.0
+    sharpness: Positive = 1.0
+    """A factor on the normalised gap before the sigmoid; 1 is the published softmax over the pair."""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> "AlphaConfig":
+        if self.maximum <= self.minimum:
+            raise ValueError("maximum must be above minimum")
+        return self
+
+
+class PanelConfig(Branch):
+    """The offline minority metric u over a panel: reward models and, where there are several, human votes."""
+
+    rewards: Annotated[tuple[str, ...], Field(min_length=2)]
+    crowd: bool = True
+    """Let the votes of a pair that has at least `crowd_votes` of them act as one more annotator."""
+    crowd_votes: Annotated[int, Field(ge=2)] = 2
+    rho: Positive = 3.75
+    """Scale of the annotator logits in RMS units (arXiv 2503.16921: 15 / sqrt(16))."""
+
+
+class VisitConfig(Branch):
+    """Training visits: which timestep, noise, flip and inverted latent each draw of a pair uses."""
+
+    seed: int = 0
+    inversion: Literal["none", "renoise"] = "none"
+    """`none`: sampled noise; `renoise`: latents inverted with the reference model, stored once."""
+    steps: Count = 5
+    """Levels of the inversion grid."""
+    renoise_steps: Annotated[int, Field(ge=0)] = 1
+    grid: Literal["exact", "reference"] = "exact"
+    drop_prompt: Share = 0.0
+    """Share of visits that train on the empty prompt."""
+    flip: Share = 0.0
+    """Share of images that are mirrored, drawn per image."""
+    batch: Count = 32
+    """Pairs per inversion batch: fixed and padded, since a row's result depends on the batch's size."""
+
+
+class ScoreConfig(Branch):
+    """From pairs and labels to everything training needs besides the policy."""
+
+    alpha: AlphaConfig | None = None
+    panel: PanelConfig | None = None
+    visits: VisitConfig = VisitConfig()
+    resolution: Count = 512
+    """Images are resized (shorter side) and centre-cropped to this many pixels."""
+    batch: Count = 64
+    """Images per batch of the reward models and the VAE: fixed and padded."""
+    unit_images: Count = 512
+    """Images per work unit."""
+
+    def reward_names(self) -> tuple[str, ...]:
+        """Every reward model that this stage runs, each once, in order."""
+        names = [self.alpha.reward] if self.alpha else []
+        names += list(self.panel.rewards) if self.panel else []
+        return tuple(dict.fromkeys(names))

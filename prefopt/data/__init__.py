@@ -1,0 +1,1 @@
+"""Tables, ids, manifests, stores and sources of preference data."""

@@ -1,0 +1,85 @@
+"""Files of a source: tables under one root, and images that rows point to by path."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from prefopt.data.sources.base import BadRowError
+from prefopt.data.sources.rows import plan_file, read_rows
+from prefopt.data.storage import Storage
+from prefopt.errors import InputError, StorageError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class TableFiles:
+    """The table files of a source: one file, or all files with known suffixes below a directory."""
+
+    def __init__(self, path: str, suffixes: tuple[str, ...], required: list[str], optional: list[str]) -> None:
+        if path.endswith(suffixes):
+            directory, _, name = path.rpartition("/")
+            self.root, self._names = Storage(directory or "."), [name]
+        else:
+            self.root = Storage(path)
+            self._names = [name for name in self.root.files() if name.endswith(suffixes)]
+        self._path, self._suffixes = path, suffixes
+        self._required, self._optional = required, optional
+
+    def names(self) -> list[str]:
+        """The files, relative to the root; InputError if there are none."""
+        if not self._names or any(self.root.size(name) is None for name in self._names):
+            raise InputError(
+                f"There is no {' or '.join(self._suffixes)} file at {self._path}. Check the source's path."
+            )
+        return self._names
+
+    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
+        """Units of all files, in order."""
+        return [unit for name in self.names() for unit in plan_file(self.root, name, unit_rows, self._required)]
+
+    def rows(self, unit: dict[str, Any], columns: list[str] | None = None) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """(file, row number, row) of a unit."""
+        for row, values in read_rows(self.root, unit, columns or self._required + self._optional):
+            yield unit["file"], row, values
+
+
+class ImageFiles:
+    """Image files that rows name by a path relative to one directory, or by an s3:// URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.root = Storage(uri)
+
+    def names(self) -> list[str]:
+        """Every image file below the directory."""
+        return [name for name in self.root.files() if name.lower().endswith(IMAGE_SUFFIXES)]
+
+    def relative(self, path: Any) -> str:
+        """The canonical form of a path found in a row; BadRowError if it leaves the directory."""
+        if not isinstance(path, str) or not path:
+            raise BadRowError("missing_field", "an image path is empty")
+        if path.startswith("s3://"):
+            return path
+        if "://" in path:
+            raise BadRowError("bad_image", f"image {path[:100]!r}: only paths and s3:// URIs are read")
+        if path.startswith("/") and self.root.local:
+            path = os.path.relpath(path, os.path.abspath(self.root.uri))
+        parts = os.path.normpath(path).replace(os.sep, "/").split("/")
+        if ".." in parts or path.startswith("/"):
+            raise BadRowError("bad_image", f"image {path[:100]!r} lies outside {self.root.uri}")
+        return "/".join(parts)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The bytes of an image; BadRowError if it is missing or larger than `limit` bytes."""
+        root, name = self.root, path
+        if path.startswith("s3://"):
+            directory, _, name = path.rpartition("/")
+            root = Storage(directory)
+        size = root.size(name)
+        if size is None:
+            raise BadRowError("bad_image", f"image {path[:100]!r} is missing")
+        if size > limit:
+            raise BadRowError("image_too_large", f"image {path[:100]!r} has {size} bytes, limit {limit}")
+        try:
+            return root.read_bytes(name)
+        except StorageError as error:
+            raise BadRowError("bad_image", str(error)) from None

@@ -1,0 +1,108 @@
+"""Any parquet or JSONL table by a column map, and folders of images with a CSV or JSONL of winner and loser."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+from prefopt.config.ingest import CountColumns, FolderSource, RankingColumns, TableSource, VoteColumns
+from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow, RawVote, require, text
+from prefopt.data.sources.files import ImageFiles, TableFiles
+from prefopt.data.sources.rankings import count_votes, ranking_votes
+from prefopt.data.storage import Storage
+
+
+class MappedTable:
+    """Reads a table through a column map: one row per vote, counts per pair, or one ranking per row."""
+
+    def __init__(self, config: TableSource) -> None:
+        self._columns = config.columns
+        named = config.columns.model_dump(exclude={"shape"}, exclude_none=True)
+        self._tables = TableFiles(config.path, (".parquet", ".jsonl"), list(named.values()), [])
+        self._images = ImageFiles(config.images or self._tables.root.uri)
+
+    @property
+    def root(self) -> Storage:
+        return self._tables.root
+
+    def files(self) -> list[str]:
+        return self._tables.names()
+
+    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
+        return self._tables.plan(unit_rows)
+
+    def rows(self, unit: dict[str, Any], prompts_only: bool = False) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        return self._tables.rows(unit, [self._columns.prompt] if prompts_only else None)
+
+    def prompt(self, row: dict[str, Any]) -> Any:
+        return row.get(self._columns.prompt)
+
+    def parse(self, row: dict[str, Any]) -> ParsedRow:
+        columns = self._columns
+        prompt = row.get(columns.prompt)
+        if isinstance(columns, RankingColumns):
+            cells = require(row, columns.images)
+            ranks = require(row, columns.ranks)
+            if not isinstance(cells, list) or not isinstance(ranks, list):
+                raise BadRowError("bad_label", f"{columns.images} and {columns.ranks} must be lists")
+            images = [self._cell(f"{columns.images}[{index}]", cell) for index, cell in enumerate(cells)]
+            return ParsedRow(prompt, images, ranking_votes(ranks, len(images), **_who(row, columns)))
+        images = [self._cell(name, require(row, name)) for name in (columns.image_0, columns.image_1)]
+        if isinstance(columns, CountColumns):
+            votes = count_votes(require(row, columns.wins_0), require(row, columns.wins_1))
+        else:
+            votes = [RawVote(0, 1, require(row, columns.label), **_who(row, columns))]
+        return ParsedRow(prompt, images, votes)
+
+    def _cell(self, column: str, value: Any) -> ImageCell:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str) and value.startswith("data:"):
+            try:
+                value = base64.b64decode(value.partition(",")[2], validate=True)
+            except binascii.Error:
+                raise BadRowError("bad_image", f"{column} holds a damaged data URI") from None
+        if isinstance(value, bytes):
+            return ImageCell(column=column, data=value)
+        return ImageCell(path=self._images.relative(value))
+
+    def image_bytes(self, file: str, limit: int) -> bytes:
+        return self._images.read(file, limit)
+
+
+def _who(row: dict[str, Any], columns: VoteColumns | RankingColumns) -> dict[str, str]:
+    named = {"annotator": columns.annotator, "group": columns.group, "time": columns.time}
+    return {field: text(row.get(name)) if name else "" for field, name in named.items()}
+
+
+class Folder:
+    """Reads a CSV, TSV or JSONL of winner, loser, prompt and optional annotator, with images in a folder."""
+
+    def __init__(self, config: FolderSource) -> None:
+        required = ["winner", "loser", "prompt"]
+        self._tables = TableFiles(config.path, (".csv", ".tsv", ".jsonl"), required, ["annotator"])
+        self._images = ImageFiles(config.images)
+
+    @property
+    def root(self) -> Storage:
+        return self._tables.root
+
+    def files(self) -> list[str]:
+        return self._tables.names()
+
+    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
+        return self._tables.plan(unit_rows)
+
+    def rows(self, unit: dict[str, Any], prompts_only: bool = False) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        return self._tables.rows(unit)
+
+    def prompt(self, row: dict[str, Any]) -> Any:
+        return row.get("prompt")
+
+    def parse(self, row: dict[str, Any]) -> ParsedRow:
+        images = [ImageCell(path=self._images.relative(require(row, name))) for name in ("winner", "loser")]
+        vote = RawVote(0, 1, 1.0, annotator=text(row.get("annotator")))
+        return ParsedRow(row.get("prompt"), images, [vote])
+
+    def image_bytes(self, file: str, limit: int) -> bytes:
+        return self._images.read(file, limit)

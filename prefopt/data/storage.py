@@ -1,0 +1,151 @@
+"""One face for local directories and object stores: every write is whole or absent."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from prefopt.errors import ConfigError, StorageError
+
+
+class Storage:
+    """A directory, local or on an object store, that paths never escape.
+
+    Local writes go to a temporary name and are renamed; on object stores a write is one put. Failures raise
+    StorageError with the cause in words.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/") or "/"
+        self.local = "://" not in self.uri
+        if self.local:
+            self._fs: pafs.FileSystem = pafs.LocalFileSystem()
+            self._root = os.path.abspath(self.uri)
+        else:
+            try:
+                self._fs, self._root = pafs.FileSystem.from_uri(self.uri)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ConfigError(f"Cannot use {self.uri}: {error}") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Storage, (self.uri,))
+
+    def path(self, relative: str) -> str:
+        """The path of a file inside, as its file system names it; ValueError for one that would lie outside."""
+        parts = relative.split("/")
+        if relative.startswith("/") or ".." in parts or "\\" in relative:
+            raise ValueError(f"path {relative!r} leaves {self.uri}")
+        return "/".join([self._root, *[part for part in parts if part not in ("", ".")]])
+
+    def child(self, relative: str) -> "Storage":
+        """The storage of a directory inside."""
+        self.path(relative)
+        return Storage(f"{self.uri}/{relative}")
+
+    def exists(self, relative: str) -> bool:
+        """Whether a file or directory is there."""
+        return bool(self._fs.get_file_info(self.path(relative)).type != pafs.FileType.NotFound)
+
+    def size(self, relative: str) -> int | None:
+        """Bytes of a file, or None if there is no such file."""
+        info = self._fs.get_file_info(self.path(relative))
+        return info.size if info.type == pafs.FileType.File else None
+
+    def info(self, relative: str) -> pafs.FileInfo:
+        """Size and modification time of a file."""
+        return self._fs.get_file_info(self.path(relative))
+
+    def files(self, relative: str = "") -> list[str]:
+        """Files below a directory, sorted, relative to this storage. Unfinished writes are left out."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True, recursive=True)
+        files = [i.path for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
+        names = [file[len(self._root) :].lstrip("/") for file in files]
+        return sorted(name for name in names if not os.path.basename(name).startswith(".tmp-"))
+
+    def delete(self, relative: str) -> None:
+        """Remove a file or directory tree; nothing happens if it is not there."""
+        info = self._fs.get_file_info(self.path(relative))
+        if info.type == pafs.FileType.File:
+            self._fs.delete_file(info.path)
+        elif info.type == pafs.FileType.Directory:
+            self._fs.delete_dir(info.path)
+
+    def read_bytes(self, relative: str) -> bytes:
+        """A whole file; StorageError if it cannot be read."""
+        with _explained("read", self, relative), self._fs.open_input_stream(self.path(relative)) as stream:
+            return bytes(stream.read())
+
+    def open_input(self, relative: str) -> Any:
+        """A seekable file, for ranged reads."""
+        with _explained("read", self, relative):
+            return self._fs.open_input_file(self.path(relative))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a whole file at once."""
+        with self.open_output(relative) as stream:
+            stream.write(data)
+
+    @contextlib.contextmanager
+    def open_output(self, relative: str) -> Iterator[Any]:
+        """A stream whose file appears, whole, when the block ends without an error."""
+        target = self.path(relative)
+        with _explained("write", self, relative):
+            if not self.local:
+                with self._fs.open_output_stream(target) as stream:
+                    yield stream
+                return
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+
+    def write_table(self, relative: str, table: pa.Table, **options: Any) -> None:
+        """Write a parquet file. The same table gives the same bytes."""
+        with self.open_output(relative) as stream:
+            pq.write_table(table, stream, **options)
+
+    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a parquet file."""
+        with self.open_input(relative) as source:
+            return pq.read_table(source, columns=columns, use_threads=False)
+
+    def check_writable(self) -> None:
+        """Raise ConfigError if nothing can be written here."""
+        try:
+            self.write_bytes(".prefopt-write-check", b"")
+            self.delete(".prefopt-write-check")
+        except (StorageError, OSError) as error:
+            raise ConfigError(f"Cannot write to {self.uri}: {error} Choose another directory.") from None
+
+
+@contextlib.contextmanager
+def _explained(verb: str, storage: Storage, relative: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC:
+            cause = "the disk is full. Free some space and run the same command again: finished work is kept"
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            cause = "permission denied"
+        elif isinstance(error, FileNotFoundError):
+            cause = "there is no such file"
+        else:
+            cause = " ".join(str(error).split())
+        raise StorageError(f"Cannot {verb} {relative} in {storage.uri}: {cause}.") from error

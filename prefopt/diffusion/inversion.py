@@ -1,0 +1,126 @@
+"""DDIM inversion with re-noising: from a clean latent to the noisy latent that denoises to it.
+
+ReNoise (arXiv 2403.14602) as used by SmPO-Diffusion (arXiv 2506.02698). From the latent z_p at level p to the next
+level t: y = z_p; repeat e = eps(y, t), y = step(e, z_p); the step taken starts from z_p with the mean of all e.
+Without re-noising this is plain DDIM inversion; with one re-noising step it is what SmPO does.
+
+Shape key: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from prefopt.diffusion.schedule import (
+    NoiseSchedule,
+    PredictionType,
+    check_prediction_type,
+    mix,
+    to_epsilon,
+    wide_dtype,
+)
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(x [B, C, H, W], t int64 [B]) to the model output [B, C, H, W]; the prompt is already bound."""
+
+Grid = Literal["exact", "reference"]
+
+
+class _Step(NamedTuple):
+    t: Tensor
+    """Level to query and to reach, int64 [B]."""
+    ab_from: Tensor
+    ab_to: Tensor
+    active: Tensor | None
+    """bool [B]: which samples move; None means all."""
+
+
+def ddim_step(x_BCHW: Tensor, epsilon_BCHW: Tensor, ab_from_B: Tensor, ab_to_B: Tensor) -> Tensor:
+    """Deterministic DDIM step between two noise levels, in either direction; [B, C, H, W], float32 or wider.
+
+    sqrt(to/from) x + (sqrt(1 - to) - sqrt(to (1 - from) / from)) epsilon, levels float64 [B]; 1 is clean data.
+    A step to the same level returns x unchanged.
+    """
+    ratio = (ab_to_B / ab_from_B).sqrt()
+    return mix(x_BCHW, ratio, epsilon_BCHW, (1 - ab_to_B).sqrt() - ratio * (1 - ab_from_B).sqrt())
+
+
+def exact_levels(t_B: Tensor, num_steps: int) -> Tensor:
+    """The exact grid, int64 [num_steps, B]: level i = 1..n of a sample is ceil((t + 1) i / n) - 1.
+
+    Counting clean data as level -1, the levels are evenly spaced from there and the last is t itself. If t + 1 < n
+    some levels repeat; a step between equal levels changes nothing. t = 999, n = 5: 199, 399, 599, 799, 999.
+    """
+    i_N1 = torch.arange(1, num_steps + 1, device=t_B.device).unsqueeze(1)
+    return ((t_B + 1) * i_N1 + num_steps - 1) // num_steps - 1
+
+
+def reference_levels(num_steps: int, num_train_steps: int) -> list[int]:
+    """The published leading grid with offset 1: i (T // n) + 1 for i = 0..n-1. n = 5: 1, 201, 401, 601, 801."""
+    return [i * (num_train_steps // num_steps) + 1 for i in range(num_steps)]
+
+
+@torch.no_grad()
+def invert(
+    predict: Predict,
+    x0_BCHW: Tensor,
+    t_B: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    num_steps: int,
+    renoise_steps: int = 1,
+    grid: Grid = "exact",
+    prediction_type: PredictionType = "epsilon",
+) -> Tensor:
+    """x_t [B, C, H, W] in x0's dtype, for one level t per sample; costs (renoise_steps + 1) calls per grid level.
+
+    `exact` (prefopt): every sample takes num_steps steps on its own grid (see `exact_levels`), from clean data to
+    exactly t. `reference` (SmPO's public code, which handles one pair at a time): only levels of the common grid
+    strictly below t are used, so the result sits at the last of them although it is meant for t; for t <= 1 it is
+    x0; the start counts as level 0, not as clean data. Samples are independent of each other in both.
+    The state is kept in float32 or wider; `predict` receives x0's dtype. No gradient is recorded.
+    Raises ValueError for a bad t, num_steps outside 1..T, negative renoise_steps, unknown grid or prediction type.
+    """
+    schedule.check(t_B)
+    check_prediction_type(prediction_type)
+    if not 1 <= num_steps <= schedule.num_steps:
+        raise ValueError(f"num_steps must lie in 1..{schedule.num_steps}, got {num_steps}")
+    if renoise_steps < 0:
+        raise ValueError(f"renoise_steps must be at least 0, got {renoise_steps}")
+    if grid not in get_args(Grid):
+        raise ValueError(f"grid must be one of {get_args(Grid)}, got {grid!r}")
+
+    steps = _exact_steps if grid == "exact" else _reference_steps
+    x = x0_BCHW.to(wide_dtype(x0_BCHW.dtype))
+    for step in steps(t_B, schedule, num_steps):
+        y, total = x, torch.zeros_like(x)
+        for done in range(1, renoise_steps + 2):
+            query = y.to(x0_BCHW.dtype)
+            epsilon = to_epsilon(predict(query, step.t), query, step.t, schedule, prediction_type)
+            total = total + epsilon
+            last = done == renoise_steps + 1
+            y = ddim_step(x, total / done if last else epsilon, step.ab_from, step.ab_to)
+        x = y if step.active is None else torch.where(step.active.reshape(-1, 1, 1, 1), y, x)
+    return x.to(x0_BCHW.dtype)
+
+
+def _exact_steps(t_B: Tensor, schedule: NoiseSchedule, num_steps: int) -> Iterator[_Step]:
+    ab_from = torch.ones_like(t_B, dtype=torch.float64)
+    for level_B in exact_levels(t_B, num_steps):
+        ab_to = schedule.levels(level_B)
+        yield _Step(level_B, ab_from, ab_to, None)
+        ab_from = ab_to
+
+
+def _reference_steps(t_B: Tensor, schedule: NoiseSchedule, num_steps: int) -> Iterator[_Step]:
+    highest = max(t_B.tolist(), default=0)
+    ab_from = schedule.levels(torch.zeros_like(t_B))
+    for level in reference_levels(num_steps, schedule.num_steps):
+        if level >= highest:
+            return
+        level_B = torch.full_like(t_B, level)
+        ab_to = schedule.levels(level_B)
+        yield _Step(level_B, ab_from, ab_to, t_B > level)
+        ab_from = ab_to

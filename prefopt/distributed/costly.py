@@ -1,0 +1,139 @@
+"""Fill the stores of rewards and latents for a set of pairs, paying only for what no earlier run has left."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from prefopt.config import RunConfig
+from prefopt.config.ingest import Source as SourceConfig
+from prefopt.data.ids import digest
+from prefopt.data.schema import IMAGES
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore
+from prefopt.distributed.score import InvertVisits, ScoreImages, inverted_store, latent_store, reward_key, reward_store
+from prefopt.distributed.units import Progress, Unit, run_units
+
+_WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("flips", pa.list_(pa.bool_())))
+_READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
+
+
+def scored_images(pairs: pa.Table) -> list[tuple[str, str]]:
+    """Every (image, prompt) of the pairs: all of image_0, then all of image_1."""
+    prompts = pairs["prompt"].to_pylist()
+    return [
+        (image, prompt)
+        for column in ("image_0", "image_1")
+        for image, prompt in zip(pairs[column].to_pylist(), prompts, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class CostlyRows:
+    """The stores of a run's rewards, latents and inverted latents."""
+
+    config: RunConfig
+    sources: tuple[SourceConfig, ...]
+    store: Storage
+    work: Storage
+    """Scratch of the stage that asks."""
+    progress: Progress
+
+    def fill_images(
+        self,
+        images: pa.Table,
+        pairs: pa.Table,
+        rewards: tuple[str, ...],
+        latents: Mapping[str, tuple[str, bool]],
+    ) -> None:
+        """Score the pairs' images with these rewards, and encode latents (store key to (image, mirrored))."""
+        todo, concerned = self._image_work(images, pairs, rewards, latents)
+        if todo.num_rows:
+            self.work.write_table("images.parquet", todo)
+            units = _row_units(todo.num_rows, self.config.score.unit_images, todo["image_id"].to_pylist())
+            self._run(
+                units, partial(ScoreImages, self.config, self.sources, self.store, self.work, concerned), "images"
+            )
+
+    def fill_inversions(self, pairs: pa.Table, visits: pa.Table) -> None:
+        """Invert the visits' latents; the latents themselves must be there."""
+        store = inverted_store(self.store, self.config)
+        store.refresh()
+        missing = set(store.missing(visits["inverted_key"].to_pylist()))
+        if not missing:
+            return
+        prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+        todo = visits.filter(pa.array([key in missing for key in visits["inverted_key"].to_pylist()]))
+        todo = todo.append_column("prompt", pa.array([prompts[pair] for pair in todo["pair_id"].to_pylist()]))
+        self.work.write_table("inversions.parquet", todo)
+        units = _row_units(todo.num_rows, 4 * self.config.score.visits.batch, todo["inverted_key"].to_pylist())
+        self._run(units, partial(InvertVisits, self.config, self.store, self.work), "visits")
+
+    def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """float32 scores of image_0 and of image_1 of every pair, by reward. InputError if one is missing."""
+        keys = [reward_key(image, prompt) for image, prompt in scored_images(pairs)]
+        scores = {}
+        for name in rewards:
+            store = reward_store(self.store, name, self.config.score.batch)
+            store.refresh()
+            column = store.get(keys, ["score"])["score"].to_numpy()
+            scores[name] = (column[: pairs.num_rows], column[pairs.num_rows :])
+        return scores
+
+    def _run(self, units: list[Unit], worker: partial[ScoreImages] | partial[InvertVisits], what: str) -> None:
+        receipts = self.work.child(f"receipts/{what}")
+        receipts.delete("")
+        run_units(
+            units,
+            worker,
+            receipts=receipts,
+            cluster=self.config.cluster,
+            progress=self.progress,
+            what=what,
+            actors=True,
+        )
+
+    def _image_work(
+        self,
+        images: pa.Table,
+        pairs: pa.Table,
+        rewards: tuple[str, ...],
+        latents: Mapping[str, tuple[str, bool]],
+    ) -> tuple[pa.Table, list[str]]:
+        """Images with the prompts and mirrorings still to do, in reading order; and the rewards concerned."""
+        prompts, concerned = self._unscored(pairs, rewards)
+        flips: dict[str, list[bool]] = {}
+        for key in sorted(_missing(latent_store(self.store, self.config), latents)):
+            image, flip = latents[key]
+            flips.setdefault(image, []).append(flip)
+        rows = [
+            {**row, "prompts": prompts.get(row["image_id"], []), "flips": flips.get(row["image_id"], [])}
+            for row in images.to_pylist()
+            if row["image_id"] in prompts or row["image_id"] in flips
+        ]
+        return pa.Table.from_pylist(rows, schema=_WORK_SCHEMA).sort_by(_READING_ORDER), concerned
+
+    def _unscored(self, pairs: pa.Table, rewards: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
+        scored = {reward_key(image, prompt): (image, prompt) for image, prompt in scored_images(pairs)}
+        missing = {name: _missing(reward_store(self.store, name, self.config.score.batch), scored) for name in rewards}
+        lacking = set().union(*missing.values())
+        prompts: dict[str, list[str]] = {}
+        for key, (image, prompt) in scored.items():
+            if key in lacking:
+                prompts.setdefault(image, []).append(prompt)
+        return prompts, [name for name in rewards if missing[name]]
+
+
+def _missing(store: RowStore, keys: Mapping[str, object]) -> set[str]:
+    store.refresh()
+    return set(store.missing(keys))
+
+
+def _row_units(rows: int, size: int, keys: list[str]) -> list[Unit]:
+    """Row ranges, named by what they hold: a resumed run plans only what is missing."""
+    return [
+        Unit(digest(*keys[start : start + size]), {"start": start, "count": min(size, rows - start)})
+        for start in range(0, rows, size)
+    ]

@@ -1,0 +1,1 @@
+"""Preference fine-tuning on Ray Train and DeepSpeed: data, models, steps and checkpoints of the workers."""

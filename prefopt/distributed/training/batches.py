@@ -1,0 +1,125 @@
+"""Micro-batches of pairs, as the denoiser and the objective want them, read from the plan and the stores."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from prefopt.data.schema import VISITS
+from prefopt.data.store import RowStore
+from prefopt.data.visits import VisitBatch, inverted_store_family, latent_store_family, read_visits
+from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
+from prefopt.distributed.training.job import PLAN, TrainingJob
+from prefopt.distributed.training.prompts import PromptEmbeddings
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """B pairs. Winners come first, losers after them, in one batch of 2B for the denoiser."""
+
+    xt: Tensor
+    """[2B, C, H, W] in the denoiser's dtype."""
+    t: Tensor
+    """int64 [2B]."""
+    embeddings: Tensor
+    """[2B, tokens, width]."""
+    target: Tensor
+    """What the denoiser should return, float32 [2B, C, H, W]."""
+    label: Tensor
+    """P(the winner is better), float32 [B]."""
+    alpha: Tensor | None
+    """Soft preference for the winner, float32 [B]."""
+    u: Tensor | None
+    """Offline minority metric of the label, float32 [B]."""
+
+    @property
+    def pairs(self) -> int:
+        """B."""
+        return self.label.shape[0]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How latents become the denoiser's input and target."""
+
+    schedule: NoiseSchedule
+    prediction_type: PredictionType
+    dtype: torch.dtype
+    device: torch.device
+
+
+def make_micro_batch(rows: pa.Table, visits: VisitBatch, prompts: PromptEmbeddings, how: Denoising) -> MicroBatch:
+    """Turn visits into a micro-batch: order each pair by its label, then add noise or take the inverted latents."""
+    first_wins = torch.from_numpy(visits.label >= 0.5)
+    x0 = _by_label(visits.x0_0, visits.x0_1, first_wins)
+    t = _by_label(visits.t_0, visits.t_1, first_wins)
+    if visits.xt_0 is None or visits.xt_1 is None:
+        noise = torch.from_numpy(visits.noise()).repeat(2, 1, 1, 1)
+        xt = add_noise(x0, noise, t, how.schedule)
+    else:
+        xt = _by_label(visits.xt_0, visits.xt_1, first_wins)
+        noise = target_noise(x0, xt, t, how.schedule)
+    target = prediction_target(x0, noise, t, how.schedule, how.prediction_type)
+    embeddings = prompts.get(rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2, 1, 1)
+    return MicroBatch(
+        xt=xt.to(how.device, how.dtype),
+        t=t.to(how.device),
+        embeddings=embeddings.to(how.device),
+        target=target.to(how.device),
+        label=torch.from_numpy(np.maximum(visits.label, 1.0 - visits.label)).to(how.device, torch.float32),
+        alpha=_optional(rows, "alpha", how.device),
+        u=_optional(rows, "u", how.device),
+    )
+
+
+def _by_label(first: np.ndarray, second: np.ndarray, first_wins: Tensor) -> Tensor:
+    a, b = torch.from_numpy(first), torch.from_numpy(second)
+    wins = first_wins.reshape(-1, *[1] * (a.dim() - 1))
+    return torch.cat([torch.where(wins, a, b), torch.where(wins, b, a)])
+
+
+def _optional(rows: pa.Table, name: str, device: torch.device) -> Tensor | None:
+    if rows[name].null_count:
+        return None
+    return torch.tensor(rows[name].to_pylist(), dtype=torch.float32, device=device)
+
+
+class StepReader:
+    """Reads a step's micro-batches that belong to one worker, one step ahead of their use."""
+
+    def __init__(
+        self, job: TrainingJob, prompts: PromptEmbeddings, how: Denoising, *, rank: int, world_size: int
+    ) -> None:
+        train, score = job.config.train, job.config.score
+        self._micro = [(j * train.micro_batch, train.micro_batch) for j in range(rank, train.micro_batches, world_size)]
+        self._plan = pq.ParquetFile(job.work.open_input(PLAN))
+        self._prompts, self._how, self._shape = prompts, how, job.latent_shape
+        family = (job.model_digest, score.resolution, job.latent_shape)
+        self._latents = RowStore(job.store, "x0", latent_store_family(*family))
+        self._latents.refresh()
+        self._inverted: RowStore | None = None
+        if score.visits.inversion != "none":
+            self._inverted = RowStore(job.store, "inverted", inverted_store_family(*family, score.visits))
+            self._inverted.refresh()
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._ahead: tuple[int, Future[Sequence[tuple[pa.Table, VisitBatch]]]] | None = None
+
+    def get(self, step: int, last: int) -> list[MicroBatch]:
+        """The micro-batches of a step, counted from 0, in their order. InputError if a store lacks a row."""
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = (step, self._pool.submit(self._read, step))
+        read = self._ahead[1].result()
+        self._ahead = (step + 1, self._pool.submit(self._read, step + 1)) if step + 1 < last else None
+        return [make_micro_batch(rows, visits, self._prompts, self._how) for rows, visits in read]
+
+    def _read(self, step: int) -> Sequence[tuple[pa.Table, VisitBatch]]:
+        table = self._plan.read_row_group(step, use_threads=False)
+        parts = [table.slice(start, size) for start, size in self._micro]
+        return [
+            (part, read_visits(part.select(VISITS.names), self._latents, self._inverted, self._shape)) for part in parts
+        ]

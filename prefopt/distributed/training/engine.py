@@ -1,0 +1,169 @@
+"""The DeepSpeed engine around the policy: forward, backward, step, and its weights in float32 at every ZeRO stage."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prefopt.config.train import OptimizerConfig, TrainConfig
+from prefopt.distributed.deepspeed_config import deepspeed_config, frozen_model_config, without_compiled_collectives
+
+_TAG = "engine"
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What an optimizer step did."""
+
+    applied: bool
+    """False if the step was skipped, as fp16 does when its loss scale overflows."""
+    grad_norm: float
+    """Global norm before clipping."""
+
+
+def start_deepspeed() -> None:
+    """Connect DeepSpeed to the process group that Ray Train has set up."""
+    import deepspeed
+
+    without_compiled_collectives()
+    deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def learning_rate(optimizer: OptimizerConfig, step: int) -> float:
+    """Of a step counted from 0: a linear warm-up, then constant."""
+    return optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup_steps))
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, in the module's order."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+class PolicyEngine:
+    """The policy under DeepSpeed. The module stays in eval mode: the policy has no dropout."""
+
+    def __init__(self, module: nn.Module, train: TrainConfig, world_size: int, zero_options: Mapping[str, Any]) -> None:
+        import deepspeed
+
+        self.zero = train.zero
+        self._train = train
+        self.parameters = trainable(module)
+        self._engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=_adamw(self.parameters, train.optimizer),
+            config=deepspeed_config(train, world_size, zero_options),
+        )
+        self._engine.module.eval()
+        self._masters = self._half_precision_masters()
+
+    @property
+    def module(self) -> nn.Module:
+        """The policy's own module, for evaluations without gradient."""
+        module: nn.Module = self._engine.module
+        return module
+
+    def __call__(self, xt: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """Predictions with gradient."""
+        prediction: Tensor = self._engine(xt, t, embeddings, return_dict=False)[0]
+        return prediction
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of a micro-batch's mean loss; the engine averages over micro-batches."""
+        self._engine.backward(loss)
+
+    def step(self, lr: float) -> StepOutcome | None:
+        """After each micro-batch's backward; the last of an optimizer step updates, the others return None."""
+        last = self._engine.is_gradient_accumulation_boundary()
+        norm = self._plain_norm() if last and self._plain else None
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        if not last:
+            return None
+        if norm is None:
+            norm = float(self._engine.get_global_grad_norm())
+        return StepOutcome(bool(self._engine.was_step_applied()), norm)
+
+    @contextlib.contextmanager
+    def float32_values(self, names: Sequence[str]) -> Iterator[list[Tensor]]:
+        """Whole weights in float32 of some trained parameters, on every worker, at every ZeRO stage."""
+        parameters = [self.parameters[name] for name in names]
+        if self._train.precision == "fp32":
+            with gathered(parameters, self.zero):
+                yield [parameter.data for parameter in parameters]
+        elif self.zero == 0:
+            yield [self._masters[id(parameter)] for parameter in parameters]
+        else:
+            from deepspeed.utils import safe_get_full_fp32_param
+
+            yield [safe_get_full_fp32_param(parameter) for parameter in parameters]
+
+    def save(self, directory: Path) -> Path:
+        """Write weights and optimizer state of this worker; returns the directory that holds the files.
+
+        Frozen weights are left out. Every worker calls it.
+        """
+        self._engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+        return directory / _TAG
+
+    def load(self, directory: Path) -> None:
+        """Continue from files written by `save`, which lie in `directory`."""
+        path, _ = self._engine.load_checkpoint(
+            str(directory), tag=_TAG, load_module_strict=False, load_lr_scheduler_states=False
+        )
+        if path is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
+        self._engine.module.eval()
+        self._masters = self._half_precision_masters()
+
+    @property
+    def _plain(self) -> bool:
+        return self.zero == 0 and self._train.precision == "fp32"
+
+    def _plain_norm(self) -> float:
+        grads = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        return float(torch.nn.utils.get_total_norm(grads))
+
+    def _half_precision_masters(self) -> dict[int, Tensor]:
+        if self.zero or self._train.precision == "fp32":
+            return {}
+        optimizer = self._engine.optimizer
+        pairs = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        return {id(low): high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
+
+
+def _adamw(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        list(parameters.values()),
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )
+
+
+@contextlib.contextmanager
+def gathered(parameters: Sequence[nn.Parameter], zero: int, *, write: bool = False) -> Iterator[None]:
+    """Whole weights at ZeRO 3 while the block runs; with `write`, worker 0's changes reach every shard."""
+    if zero < 3:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None):
+        yield
+
+
+def shard_frozen(module: nn.Module, train: TrainConfig, zero_options: Mapping[str, Any]) -> nn.Module:
+    """A module that is only evaluated, with its weights sharded over the workers at ZeRO 3."""
+    if train.zero < 3:
+        return module
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(model=module, config=frozen_model_config(train, zero_options))
+    sharded: nn.Module = engine.module
+    return sharded.eval()

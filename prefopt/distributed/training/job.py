@@ -1,0 +1,59 @@
+"""What the training workers are told: plain data that travel to them once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from prefopt.config import RunConfig
+from prefopt.data.ids import canonical_hash
+from prefopt.data.schema import VISITS
+from prefopt.data.storage import Storage
+
+PLAN = "plan.parquet"
+PROMPTS = "prompts.parquet"
+MODEL = "model"
+
+PLAN_SCHEMA = pa.schema(
+    [
+        *VISITS,
+        pa.field("prompt", pa.int32()),
+        pa.field("alpha", pa.float64()),
+        pa.field("u", pa.float64()),
+    ]
+)
+"""The visits, each with its prompt's place in the list of prompts, and alpha and u of its own label: P(the winner
+is better) and the minority metric of the label as it stands. Null where the score stage made none."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training run over a prepared plan."""
+
+    config: RunConfig
+    model_digest: str
+    latent_shape: tuple[int, int, int]
+    plan_digest: str
+    output: Storage
+    """The stage's directory: the model goes here."""
+    work: Storage
+    """Plan, finished segments and checkpoints; gone once the stage is done."""
+    store: Storage
+    logs: Storage
+    zero_options: Mapping[str, Any] = field(default_factory=dict)
+    """Added to DeepSpeed's `zero_optimization`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Whatever decides the trajectory: a checkpoint of another fingerprint is never resumed from."""
+        train = self.config.train.model_dump(mode="json", exclude={"workers", "checkpoint_every", "keep_checkpoints"})
+        return canonical_hash(
+            {
+                "train": train,
+                "seed": self.config.seed,
+                "model": self.model_digest,
+                "plan": self.plan_digest,
+                "visits": self.config.score.visits.model_dump(mode="json"),
+            }
+        )

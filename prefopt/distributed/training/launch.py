@@ -1,0 +1,94 @@
+"""Launching a training job on Ray Train, from the driver."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray.train
+from ray.train import FailureConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.worker import train_worker
+from prefopt.distributed.units import Progress
+from prefopt.errors import GuardError, PrefoptError
+
+_POLL_SECONDS = 1.0
+
+
+def launch(job: TrainingJob, progress: Progress) -> list[str]:
+    """Train a job on a running Ray; returns the paths of its segments in the work directory.
+
+    A lost worker restarts all of them from the newest checkpoint, at most `max_failures` times. Raises GuardError
+    if a guard stopped training, and whatever error of ours a worker raised.
+    """
+    train, cluster = job.config.train, job.config.cluster
+    resources: dict[str, float] = {"CPU": cluster.worker_cpus}
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=train.workers, use_gpu=bool(cluster.worker_gpus), resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray-train",
+            storage_path=_absolute(job),
+            failure_config=FailureConfig(max_failures=train.max_failures),
+        ),
+    )
+    with _reported(job, progress):
+        result = _fit(trainer)
+    if "guard" in result:
+        raise GuardError(result["guard"])
+    segments: list[str] = result["segments"]
+    return segments
+
+
+def _fit(trainer: TorchTrainer) -> dict[str, Any]:
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    try:
+        returned: dict[str, Any] = trainer.fit().return_value
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            for cause in _causes(failure):
+                if isinstance(cause, PrefoptError):
+                    raise cause from None
+        raise
+    return returned
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__
+
+
+def _absolute(job: TrainingJob) -> str:
+    return job.logs.path("") if job.logs.local else job.logs.uri
+
+
+@contextmanager
+def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
+    from prefopt.distributed.training.run import PROGRESS
+
+    total, stop = job.config.train.steps, threading.Event()
+
+    def poll() -> None:
+        seen = -1
+        while not stop.wait(_POLL_SECONDS):
+            done = int(job.logs.read_bytes(PROGRESS)) if job.logs.exists(PROGRESS) else 0
+            if done != seen:
+                progress(done, total, "steps")
+                seen = done
+
+    job.logs.delete(PROGRESS)
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+        progress(total, total, "steps")
+    finally:
+        stop.set()
+        thread.join()

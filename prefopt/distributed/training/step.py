@@ -1,0 +1,161 @@
+"""One optimizer step over a worker's micro-batches, and what all workers together know of it afterwards."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from prefopt.diffusion.errors import denoising_error
+from prefopt.distributed.training.averages import Averages
+from prefopt.distributed.training.batches import MicroBatch
+from prefopt.distributed.training.denoisers import AVERAGES, REFERENCE, Denoisers
+from prefopt.distributed.training.engine import StepOutcome
+from prefopt.distributed.training.minority import Judgement, MinorityJudge, Window
+from prefopt.models.adapters import POLICY
+from prefopt.objectives import OBJECTIVES, PairErrors
+from prefopt.objectives.smpo import relabel
+
+PairValues = dict[str, Tensor]
+"""Per-pair figures of one micro-batch, or of a global batch: float64 by name, last axis pairs."""
+
+
+class StepFailure(RuntimeError):
+    """The figures of a step are not finite although it was applied."""
+
+
+class Trainer:
+    """Runs optimizer steps. All workers call the same methods in the same order."""
+
+    def __init__(self, denoisers: Denoisers, averages: Averages, params: Any) -> None:
+        self._models = denoisers
+        self._averages = averages
+        self._params = params
+        self._objective = OBJECTIVES[params.name]
+        known = self._objective.Params.model_fields
+        self._objective_params = self._objective.Params(
+            **{name: value for name, value in params.model_dump().items() if name in known}
+        )
+        self.judge = MinorityJudge(params) if self._objective.needs_u else None
+
+    def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
+        """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
+
+        Raises StepFailure if an applied step has figures that are not finite.
+        """
+        window = self._window(batches) if self.judge and self.judge.needs_window else None
+        outcome: StepOutcome | None = None
+        observed: list[PairValues] = []
+        for batch in batches:
+            values, outcome = self._micro_step(batch, lr, window)
+            observed.append(values)
+        assert outcome is not None, "the last micro-batch of a step is its boundary"
+        values = gather_pairs(observed)
+        if outcome.applied:
+            _check_finite(values)
+            self._averages.update()
+            if self.judge:
+                self.judge.update(_window_of(values))
+        return outcome, values
+
+    def _micro_step(
+        self, batch: MicroBatch, lr: float, window: Window | None
+    ) -> tuple[PairValues, StepOutcome | None]:
+        reference = self._errors(self._models.predict(REFERENCE, batch), batch)
+        others = [self._gap(reference, who, batch) for who in self._observers()]
+        engine = self._models.engine
+        policy = self._errors(engine(batch.xt, batch.t, batch.embeddings), batch)
+        z = torch.stack([_gap(reference, policy).detach(), *others])
+        judged = self.judge.judge(z, batch.u, window) if self.judge else None
+        result = self._objective(self._pair_errors(batch, policy, reference, judged), self._objective_params)
+        engine.backward(result.loss.mean())
+        outcome = engine.step(lr)
+        return _values(result.loss, result.metrics, z, batch, judged), outcome
+
+    def _observers(self) -> Sequence[str]:
+        return AVERAGES if self.judge and self.judge.online else ()
+
+    def _gap(self, reference: tuple[Tensor, Tensor], who: str, batch: MicroBatch) -> Tensor:
+        return _gap(reference, self._errors(self._models.predict(who, batch), batch))
+
+    def _errors(self, prediction: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        errors = denoising_error(prediction, batch.target)
+        return errors[: batch.pairs], errors[batch.pairs :]
+
+    def _pair_errors(
+        self,
+        batch: MicroBatch,
+        policy: tuple[Tensor, Tensor],
+        reference: tuple[Tensor, Tensor],
+        judged: Judgement | None,
+    ) -> PairErrors:
+        alpha = batch.alpha
+        if self._objective.needs_alpha:
+            assert alpha is not None, "the stage checks that alpha exists where it is needed"
+            alpha = relabel(self._params.relabel, alpha, batch.label, self._params.blend)
+        return PairErrors(
+            policy_w=policy[0],
+            policy_l=policy[1],
+            reference_w=reference[0],
+            reference_l=reference[1],
+            alpha=alpha,
+            u=judged.u if judged else None,
+            margin_mean=judged.margin_mean if judged else None,
+            label=batch.label,
+            timestep=batch.t[: batch.pairs].to(torch.float32),
+            annotator_logits=judged.logits if judged else None,
+        )
+
+    def _window(self, batches: Sequence[MicroBatch]) -> Window:
+        """An annotator pass over the whole global batch, before the first backward."""
+        observed = []
+        for batch in batches:
+            reference = self._errors(self._models.predict(REFERENCE, batch), batch)
+            who = (POLICY, *self._observers())
+            z = torch.stack([self._gap(reference, name, batch) for name in who])
+            observed.append({"z": z.double()})
+        return _window_of(gather_pairs(observed))
+
+
+def _gap(reference: tuple[Tensor, Tensor], model: tuple[Tensor, Tensor]) -> Tensor:
+    return (reference[0] - reference[1]) - (model[0] - model[1])
+
+
+def _values(
+    loss: Tensor, metrics: Mapping[str, float | Tensor], z: Tensor, batch: MicroBatch, judged: Judgement | None
+) -> PairValues:
+    values = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.dim() == 1}
+    values |= {"loss": loss, "z": z}
+    if judged and judged.online is not None:
+        values["u_online"] = judged.online
+    if judged and batch.u is not None:
+        values["u_offline"] = batch.u
+    return {name: value.detach().double() for name, value in values.items()}
+
+
+def _window_of(values: PairValues) -> Window:
+    z = values["z"]
+    return Window(z.square().sum(dim=-1), float(z[0].sum()), z.shape[-1])
+
+
+def gather_pairs(observed: Sequence[PairValues]) -> PairValues:
+    """The figures of the whole global batch on every worker, pairs in the order of the plan.
+
+    A worker gives its micro-batches in order; micro-batch j of the step is worker (j mod workers)'s.
+    """
+    names = sorted(observed[0])
+    rows = {name: observed[0][name].reshape(-1, observed[0][name].shape[-1]).shape[0] for name in names}
+    mine = torch.stack([torch.cat([values[name].reshape(rows[name], -1) for name in names]) for values in observed])
+    received = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(received, mine)
+    ordered = torch.stack(received, dim=1).flatten(0, 1)
+    table = ordered.permute(1, 0, 2).flatten(1).cpu()
+    parts = dict(zip(names, table.split([rows[name] for name in names]), strict=True))
+    return {name: part if observed[0][name].dim() == 2 else part[0] for name, part in parts.items()}
+
+
+def _check_finite(values: PairValues) -> None:
+    broken = sorted(name for name, value in values.items() if not bool(torch.isfinite(value).all()))
+    if broken:
+        raise StepFailure(", ".join(broken))

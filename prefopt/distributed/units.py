@@ -1,0 +1,135 @@
+"""Planned work units on Ray Data: each unit is whole or not done, whoever does it and however often."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+from prefopt.config.cluster import ClusterConfig
+from prefopt.data.storage import Storage
+from prefopt.errors import ConfigError, InputError, PrefoptError, RewardError, StorageError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A fixed piece of work: its name within the stage, and JSON-able data that say what to do."""
+
+    name: str
+    payload: dict[str, Any]
+
+
+class UnitWorker(Protocol):
+    """Does units: writes its files whole, then returns a JSON-able receipt. Constructed once per actor."""
+
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class Progress(Protocol):
+    """Called with (done, total, what)."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+def run_units(
+    units: Sequence[Unit],
+    worker: Callable[[], UnitWorker],
+    *,
+    receipts: Storage,
+    cluster: ClusterConfig,
+    progress: Progress,
+    what: str,
+    actors: bool = False,
+) -> list[dict[str, Any]]:
+    """Do every unit that has no receipt yet; returns all receipts in the order of the units.
+
+    `worker` makes a worker: with `actors` once per actor (it loads a model), otherwise once per unit. A
+    PrefoptError of a worker ends the run as itself. Receipts survive a crash, so that finished units are kept.
+    """
+    pending = [unit for unit in units if not receipts.exists(_receipt(unit.name))]
+    done = len(units) - len(pending)
+    progress(done, len(units), what)
+    if pending:
+        rows = [{"name": unit.name, "payload": json.dumps(unit.payload)} for unit in pending]
+        for outcome in _pool(rows, worker, receipts, cluster, actors).iter_rows():
+            if outcome["error"]:
+                raise _error(outcome["error"])
+            done += 1
+            progress(done, len(units), what)
+    return [json.loads(receipts.read_bytes(_receipt(unit.name))) for unit in units]
+
+
+def _pool(
+    rows: list[dict[str, Any]],
+    worker: Callable[[], UnitWorker],
+    receipts: Storage,
+    cluster: ClusterConfig,
+    actors: bool,
+) -> ray.data.Dataset:
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    size = min(cluster.workers, len(rows))
+    if actors:
+        return dataset.map(
+            _Actor,
+            fn_constructor_args=(worker, receipts, cluster.threads),
+            compute=ActorPoolStrategy(size=size),
+            num_cpus=cluster.worker_cpus,
+            num_gpus=cluster.worker_gpus,
+        )
+    return dataset.map(
+        functools.partial(_task, worker=worker, receipts=receipts),
+        compute=TaskPoolStrategy(size=size),
+        num_cpus=cluster.worker_cpus,
+    )
+
+
+class _Actor:
+    """Makes its worker once, so that a model is loaded once."""
+
+    def __init__(self, worker: Callable[[], UnitWorker], receipts: Storage, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._receipts = receipts
+        self._error: dict[str, str] | None = None
+        self._worker: UnitWorker | None = None
+        try:
+            self._worker = worker()
+        except PrefoptError as error:
+            self._error = _outcome("", error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._worker is None:
+            assert self._error is not None
+            return self._error
+        return _do(row, self._worker, self._receipts)
+
+
+def _task(row: dict[str, Any], worker: Callable[[], UnitWorker], receipts: Storage) -> dict[str, Any]:
+    return _do(row, worker(), receipts)
+
+
+def _do(row: dict[str, Any], worker: UnitWorker, receipts: Storage) -> dict[str, str]:
+    try:
+        receipt = worker(json.loads(row["payload"]))
+        receipts.write_bytes(_receipt(row["name"]), json.dumps(receipt, sort_keys=True).encode())
+    except PrefoptError as error:
+        return _outcome(row["name"], error)
+    return {"name": row["name"], "error": ""}
+
+
+def _outcome(name: str, error: PrefoptError) -> dict[str, str]:
+    return {"name": name, "error": json.dumps([type(error).__name__, str(error)])}
+
+
+def _error(text: str) -> PrefoptError:
+    kind, message = json.loads(text)
+    known = {cls.__name__: cls for cls in (ConfigError, InputError, RewardError, StorageError)}
+    return known.get(kind, PrefoptError)(message)
+
+
+def _receipt(name: str) -> str:
+    return f"{name}.json"

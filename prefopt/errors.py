@@ -1,0 +1,33 @@
+"""Errors that a user can act on. The command line prints the message alone and exits with `exit_code`."""
+
+
+class PrefoptError(Exception):
+    """Base of all errors meant for the user: one paragraph that says what, where, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(PrefoptError):
+    """The configuration or the command is wrong."""
+
+    exit_code = 2
+
+
+class InputError(PrefoptError):
+    """The input data was refused."""
+
+    exit_code = 3
+
+
+class GuardError(PrefoptError):
+    """A guard stopped training."""
+
+    exit_code = 4
+
+
+class RewardError(PrefoptError):
+    """A reward model gave scores that cannot be used."""
+
+
+class StorageError(PrefoptError):
+    """A file or object could not be written or read: full disk, no permission, no such bucket."""

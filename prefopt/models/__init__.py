@@ -1,0 +1,1 @@
+"""Loading, adapting and exporting Stable Diffusion models."""

@@ -1,0 +1,1 @@
+"""The stages: the order of work, nothing else."""

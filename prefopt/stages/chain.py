@@ -1,0 +1,148 @@
+"""Run stages in order: skip what is done, commit what is new."""
+
+import functools
+import importlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefopt.config import RunConfig, dump_config
+from prefopt.data.ids import canonical_hash
+from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_complete, read_manifest, stage_key
+from prefopt.data.storage import Storage
+from prefopt.errors import InputError
+from prefopt.stages.base import Progress, RunStage, StageContext, StageOutput
+from prefopt.stages.keys import STAGES, Outside, StageSpec
+from prefopt.stages.outside import look_outside
+
+_LIBRARIES = ("torch", "ray", "deepspeed", "diffusers", "transformers", "peft", "pyarrow")
+_AT_TOP = ("report.html", "report.md", "metrics.json")
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of a stage."""
+
+    name: str
+    skipped: bool
+    output: StageOutput
+
+
+class Chain:
+    """The stages of one run in one directory."""
+
+    def __init__(
+        self, config: RunConfig, run_dir: str, *, start_engine: Callable[[], object], progress: Progress
+    ) -> None:
+        """`start_engine` is called before the first stage that has work to do. ConfigError if nothing can be
+        written to the run directory or the store; InputError if a source or the model is not there."""
+        self._config, self._run, self._store = config, Storage(run_dir), Storage(config.store)
+        self._run.check_writable()
+        self._store.check_writable()
+        self._start_engine, self._progress = functools.cache(start_engine), progress
+        self._outside: Outside = look_outside(config, self._store)
+        self._keys: dict[str, str] = {}
+        for spec in STAGES.values():
+            parents = {name: self._keys[name] for name in spec.parents}
+            self._keys[spec.name] = stage_key(spec.name, spec.code_version, spec.slice(config, self._outside), parents)
+
+    def directory(self, stage: str) -> Storage:
+        """Where a stage's output lies."""
+        return self._run.child(f"{stage}/{self._keys[stage][:12]}")
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage's output is there and whole."""
+        return is_complete(self.directory(stage), self._keys[stage])
+
+    def run(self, stages: Iterable[str]) -> list[StageOutcome]:
+        """Run these stages in order, skipping what is done. InputError if a stage lacks a parent's output."""
+        return [self._run_stage(STAGES[name]) for name in stages]
+
+    def _run_stage(self, spec: StageSpec) -> StageOutcome:
+        output = self.directory(spec.name)
+        skipped = self.is_done(spec.name)
+        if not skipped:
+            parents = {name: self._parent(spec.name, name) for name in spec.parents}
+            self._execute(spec, parents, output)
+        manifest = read_manifest(output)
+        self._note(spec, output)
+        return StageOutcome(spec.name, skipped, StageOutput(output, manifest))
+
+    def _parent(self, stage: str, parent: str) -> StageOutput:
+        if not self.is_done(parent):
+            raise InputError(
+                f"{stage} needs the output of {parent}, which {self._run.uri} does not hold for this config:"
+                f" run `prefopt {parent}` first, or `prefopt run` for the whole chain."
+            )
+        directory = self.directory(parent)
+        return StageOutput(directory, read_manifest(directory))
+
+    def _execute(self, spec: StageSpec, parents: dict[str, StageOutput], output: Storage) -> None:
+        self._start_engine()
+        started = time.monotonic()
+        context = StageContext(
+            config=self._config,
+            sources=self._outside.sources,
+            parents=parents,
+            output=output,
+            store=self._store,
+            logs=self._run.child(f"logs/{spec.name}"),
+            progress=self._progress,
+        )
+        run_stage: RunStage = importlib.import_module(f"prefopt.stages.{spec.name}").run
+        result = run_stage(context)
+        config_slice = spec.slice(self._config, self._outside)
+        commit_manifest(
+            output,
+            Manifest(
+                stage=spec.name,
+                key=self._keys[spec.name],
+                parents={name: self._keys[name] for name in spec.parents},
+                config_hash=canonical_hash(config_slice),
+                code_version=spec.code_version,
+                commit=_git_commit(),
+                environment=_environment(),
+                unit=spec.unit,
+                rows=result.rows,
+                files=[describe_file(output, path) for path in sorted(result.files)],
+                summary=result.summary,
+            ),
+        )
+        output.delete("work")
+        seconds = {"seconds": round(time.monotonic() - started, 3), "host": platform.node()}
+        context.logs.write_bytes("config.yaml", dump_config(self._config).encode())
+        context.logs.write_bytes(f"{self._keys[spec.name][:12]}.json", json.dumps(seconds).encode())
+
+    def _note(self, spec: StageSpec, output: Storage) -> None:
+        noted = json.loads(self._run.read_bytes("run.json")) if self._run.exists("run.json") else {}
+        if noted.get(spec.name) != self._keys[spec.name]:
+            noted[spec.name] = self._keys[spec.name]
+            self._run.write_bytes("run.json", json.dumps(noted, indent=1, sort_keys=True).encode())
+        for name in _AT_TOP:
+            if output.exists(name) and self._run.size(name) != output.size(name):
+                self._run.write_bytes(name, output.read_bytes(name))
+
+
+def _environment() -> dict[str, str]:
+    return {**{name: importlib.metadata.version(name) for name in _LIBRARIES}, "cpu": cpu_kind()}
+
+
+def cpu_kind() -> str:
+    """The instruction set that decides the last bits of a result, for example `x86_64 avx512f`."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    widest = next((flag for flag in ("avx512f", "avx2", "avx") if flag in flags), "")
+    return f"{platform.machine()} {widest}".strip()
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,93 @@
+"""What each stage's key depends on: its config slice, its parents, and the digests of what lies outside."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefopt.config import RunConfig
+from prefopt.config.ingest import Source as SourceConfig
+from prefopt.models.identity import model_digest
+
+_OUTSIDE_KEYS = {"workers", "checkpoint_every", "keep_checkpoints", "max_failures"}
+_SOURCE_PLACES = {"path", "images"}
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as the chain sees it. `code_version` is raised by hand when the same inputs give other output."""
+
+    name: str
+    unit: str
+    code_version: int
+    parents: tuple[str, ...]
+    slice: Callable[[RunConfig, "Outside"], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a key takes from outside the config: files and models, by digest."""
+
+    sources: tuple[SourceConfig, ...]
+    source_digests: list[Any]
+
+    def model(self, config: RunConfig) -> str:
+        """The digest of the base model."""
+        return model_digest(config.model)
+
+    def rewards(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Versions of reward models."""
+        from prefopt.rewards import reward_spec
+
+        return {name: reward_spec(name).version for name in names}
+
+
+def planned_visits(config: RunConfig) -> int:
+    """How many visits training makes."""
+    return config.train.steps * config.train.global_batch
+
+
+def _ingest(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    branch = config.ingest.model_dump(mode="json", exclude={"sources"})
+    maps = [source.model_dump(mode="json", exclude=_SOURCE_PLACES) for source in outside.sources]
+    return {**branch, "limit": config.limit, "maps": maps, "sources": outside.source_digests}
+
+
+def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    rewards = tuple(flips.reward for flips in config.inject.flips if flips.kind == "gap")
+    return {**config.inject.model_dump(mode="json"), "rewards": outside.rewards(rewards)}
+
+
+def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    return {
+        **config.score.model_dump(mode="json"),
+        "labels": config.labels.rule,
+        "model": outside.model(config),
+        "rewards": outside.rewards(config.score.reward_names()),
+        "visits_planned": planned_visits(config),
+    }
+
+
+def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    branch = config.train.model_dump(mode="json", exclude=_OUTSIDE_KEYS)
+    return {**branch, "seed": config.seed, "model": outside.model(config)}
+
+
+def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    return {
+        **config.evaluate.model_dump(mode="json"),
+        "model": outside.model(config),
+        "versions": outside.rewards(config.evaluate.rewards),
+    }
+
+
+STAGES = {
+    spec.name: spec
+    for spec in (
+        StageSpec("ingest", "vote", 1, (), _ingest),
+        StageSpec("inject", "vote", 1, ("ingest",), _inject),
+        StageSpec("score", "pair", 1, ("ingest", "inject"), _score),
+        StageSpec("train", "visit", 1, ("ingest", "score"), _train),
+        StageSpec("evaluate", "image", 1, ("ingest", "inject", "score", "train"), _evaluate),
+    )
+}
+"""All stages, in order."""

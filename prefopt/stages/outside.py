@@ -1,0 +1,72 @@
+"""Look at what lies outside a run: source files and the embedded world's data set."""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from prefopt.config import RunConfig
+from prefopt.config.ingest import FolderSource, Hpdv2Source, PickapicSource, TableSource, WorldSource
+from prefopt.config.ingest import Source as SourceConfig
+from prefopt.data.ids import canonical_hash
+from prefopt.data.sources import open_source
+from prefopt.data.storage import Storage
+from prefopt.stages.keys import Outside
+from prefopt.world import WORLD_VERSION
+
+_MEMORY = "source_digests.json"
+_COMPLETE = "complete.json"
+
+
+def look_outside(config: RunConfig, store: Storage) -> Outside:
+    """Write out an embedded world if one is a source, and digest every source file.
+
+    Digests are remembered in the store by size and modification time. InputError if a source has no files.
+    """
+    sources = tuple(_settled(source, store) for source in config.ingest.sources)
+    memory = json.loads(store.read_bytes(_MEMORY)) if store.exists(_MEMORY) else {}
+    seen = dict(memory)
+    digests = [_source_digests(source, seen) for source in sources]
+    if seen != memory:
+        store.write_bytes(_MEMORY, json.dumps(seen, sort_keys=True).encode())
+    return Outside(sources, digests)
+
+
+def _settled(source: SourceConfig, store: Storage) -> SourceConfig:
+    if not isinstance(source, WorldSource):
+        return source
+    parameters = {"world_version": WORLD_VERSION, "pairs": source.pairs, "seed": source.seed}
+    place = store.child(f"world/{canonical_hash(parameters)[:16]}")
+    if not place.exists(_COMPLETE):
+        from prefopt.world.dataset import write_dataset
+
+        with tempfile.TemporaryDirectory() as scratch:
+            write_dataset(Path(scratch), pairs=source.pairs, seed=source.seed)
+            for file in sorted(Path(scratch).rglob("*.parquet")):
+                place.write_bytes(f"data/{file.relative_to(scratch).as_posix()}", file.read_bytes())
+        place.write_bytes(_COMPLETE, json.dumps(parameters, sort_keys=True).encode())
+    return PickapicSource(kind="pickapic", path=f"{place.uri}/data", group_column="user_group")
+
+
+def _source_digests(source: SourceConfig, memory: dict[str, Any]) -> list[Any]:
+    reader = open_source(source)
+    roots = [(reader.root, reader.files())]
+    if isinstance(source, Hpdv2Source | FolderSource) or (isinstance(source, TableSource) and source.images):
+        images = Storage(str(source.images))
+        roots.append((images, images.files()))
+    return [[name, *_digest(root, name, memory)] for root, names in roots for name in names]
+
+
+def _digest(root: Storage, name: str, memory: dict[str, Any]) -> tuple[int, str]:
+    info: pafs.FileInfo = root.info(name)
+    path = root.path(name)
+    known = memory.get(path)
+    if known and known["size"] == info.size and known["mtime_ns"] == info.mtime_ns:
+        return info.size, known["sha256"]
+    with root.open_input(name) as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    memory[path] = {"size": info.size, "mtime_ns": info.mtime_ns, "sha256": sha256}
+    return info.size, sha256

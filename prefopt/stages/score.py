@@ -1,0 +1,149 @@
+"""score: rewards, soft preference, offline minority metric, latents, and the visits that training will make."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from prefopt.config import RunConfig
+from prefopt.data.ids import prompt_id
+from prefopt.data.labels import training_examples, vote_share
+from prefopt.data.manifest import Rows
+from prefopt.data.scales import Scales, measure_scales, scaled_margin, soft_preference
+from prefopt.data.schema import REWARDS, SCORES
+from prefopt.data.tables import read_tables
+from prefopt.data.visits import latent_key, plan_visits
+from prefopt.distributed.costly import scored_images
+from prefopt.errors import InputError
+from prefopt.minority.metric import crowd_margin
+from prefopt.minority.panel import panel_metric
+from prefopt.rewards import reward_spec
+from prefopt.stages.base import StageContext, StageResult, costly_rows
+from prefopt.stages.keys import planned_visits
+
+NUM_TIMESTEPS = 1000
+
+
+def run(context: StageContext) -> StageResult:
+    """Write rewards.parquet, scores.parquet, scales.json and visits-00000.parquet; costly rows go to the stores."""
+    config, ingest = context.config, context.parents["ingest"]
+    pairs = read_tables(ingest, "pairs-")
+    labels = read_tables(context.parents["inject"], "labels-").sort_by(
+        [("pair_id", "ascending"), ("vote_id", "ascending")]
+    )
+    visits = _plan(config, pairs, labels)
+    costly = costly_rows(context)
+    names = config.score.reward_names()
+    costly.fill_images(read_tables(ingest, "images-"), pairs, names, _wanted_latents(pairs, visits))
+    if config.score.visits.inversion != "none":
+        costly.fill_inversions(pairs, visits)
+    rewards = costly.reward_scores(pairs, names)
+    crowd, majority = _crowd(config, pairs, labels)
+    train = np.asarray(pairs["split"].to_numpy(zero_copy_only=False) == "train")
+    scales = measure_scales(
+        {name: (first[train], second[train]) for name, (first, second) in rewards.items()},
+        crowd[train & ~np.isnan(crowd)],
+    )
+    scores = _scores(config, pairs, rewards, crowd, majority, scales)
+    context.output.write_bytes("scales.json", scales.model_dump_json(indent=1).encode())
+    context.output.write_table("scores-00000.parquet", scores)
+    context.output.write_table("rewards-00000.parquet", _reward_table(pairs, rewards))
+    context.output.write_table("visits-00000.parquet", visits)
+    visited = len(visits["pair_id"].unique())
+    return StageResult(
+        rows=Rows(**{"in": pairs.num_rows, "out": scores.num_rows}),
+        files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
+        summary={"visits": visits.num_rows, "pairs_visited": visited},
+    )
+
+
+def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table) -> pa.Table:
+    train = pairs.filter(pc.equal(pairs["split"], "train")).to_pylist()
+    images = {pair["pair_id"]: (pair["image_0"], pair["image_1"]) for pair in train}
+    examples = list(training_examples(labels.to_pylist(), images, config.labels.rule))
+    if not examples:
+        raise InputError(
+            f"No pair of the training split has a label that is not a tie ({len(train)} pairs): give more data, or"
+            " lower ingest.split.validation and ingest.split.test."
+        )
+    return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS)
+
+
+def _wanted_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, bool]]:
+    """Latents that training visits or the held-out accuracy need: store key to (image, mirrored)."""
+    images = {row["pair_id"]: row for row in pairs.select(["pair_id", "image_0", "image_1"]).to_pylist()}
+    wanted = {}
+    for row in visits.to_pylist():
+        for side in (0, 1):
+            image = images[row["pair_id"]][f"image_{side}"]
+            wanted[row[f"latent_key_{side}"]] = (image, row[f"flip_{side}"])
+    for row in pairs.filter(pc.equal(pairs["split"], "test")).to_pylist():
+        for image in (row["image_0"], row["image_1"]):
+            wanted[latent_key(image, False)] = (image, False)
+    return wanted
+
+
+def _crowd(config: RunConfig, pairs: pa.Table, labels: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Per pair: the crowd's margin for image_0 (NaN without a crowd), and the share of votes for image_0."""
+    votes: dict[str, list[float]] = {}
+    for row in labels.select(["pair_id", "label", "latest"]).to_pylist():
+        if row["latest"]:
+            votes.setdefault(row["pair_id"], []).append(row["label"])
+    given = [votes[pair] for pair in pairs["pair_id"].to_pylist()]
+    wins = torch.tensor([sum(labels) for labels in given], dtype=torch.float64)
+    count = torch.tensor([len(labels) for labels in given], dtype=torch.float64)
+    margin = crowd_margin(wins, count - wins).numpy()
+    panel = config.score.panel
+    if panel is None or not panel.crowd:
+        margin[:] = np.nan
+    else:
+        margin[count.numpy() < panel.crowd_votes] = np.nan
+    return margin, np.asarray([vote_share(labels) for labels in given])
+
+
+def _scores(
+    config: RunConfig,
+    pairs: pa.Table,
+    rewards: dict[str, tuple[np.ndarray, np.ndarray]],
+    crowd: np.ndarray,
+    majority: np.ndarray,
+    scales: Scales,
+) -> pa.Table:
+    nothing = pa.nulls(pairs.num_rows, pa.float64())
+    columns: dict[str, Any] = dict.fromkeys(SCORES.names, nothing)
+    columns |= {"pair_id": pairs["pair_id"], "majority": majority, "margins": pa.nulls(pairs.num_rows)}
+    alpha = config.score.alpha
+    if alpha:
+        scale = scales.rewards[alpha.reward]
+        bounds = (scale.low, scale.high) if alpha.normalise == "scales" else (alpha.minimum, alpha.maximum)
+        columns["alpha"] = soft_preference(*rewards[alpha.reward], *bounds, alpha.sharpness)
+    panel = config.score.panel
+    if panel:
+        margins = np.stack(
+            [
+                scaled_margin(np.subtract(*rewards[name], dtype=np.float64), scales.rewards[name].rms, panel.rho)
+                for name in panel.rewards
+            ]
+        )
+        crowd_logits = scaled_margin(crowd, scales.crowd_rms, panel.rho)
+        metric = panel_metric(torch.from_numpy(margins), torch.from_numpy(crowd_logits))
+        columns |= {name: value.numpy() for name, value in metric._asdict().items()}
+        columns["margins"] = list(margins.T)
+    return pa.table({name: columns[name] for name in SCORES.names}).cast(SCORES)
+
+
+def _reward_table(pairs: pa.Table, rewards: dict[str, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+    """One row per unique (image, prompt) and reward, sorted."""
+    tables = []
+    images, prompts = zip(*scored_images(pairs), strict=True)
+    for name, scores in rewards.items():
+        count = len(images)
+        columns = [images, [prompt_id(prompt) for prompt in prompts], [name] * count]
+        tables.append(pa.table([*columns, [reward_spec(name).version] * count, np.concatenate(scores)], schema=REWARDS))
+    if not tables:
+        return REWARDS.empty_table()
+    keys = ["image_id", "prompt_id", "reward", "version"]
+    table = pa.concat_tables(tables).group_by(keys, use_threads=False).aggregate([("score", "min")])
+    return table.rename_columns(REWARDS.names).cast(REWARDS).sort_by([(name, "ascending") for name in keys])
