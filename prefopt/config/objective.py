@@ -36,6 +36,7 @@ class DpoParams(Branch):
     """Diffusion-DPO (arXiv 2311.12908)."""
 
     name: Literal["dpo"] = "dpo"
+    """Chooses this objective."""
     beta: Positive = 5000.0
     """Canonical units: logit = 0.5 * beta * z."""
 
@@ -44,24 +45,32 @@ class AdaptiveDpoParams(Branch):
     """Adaptive-DPO (arXiv 2503.16921)."""
 
     name: Literal["adaptive_dpo"] = "adaptive_dpo"
+    """Chooses this objective."""
     beta: Positive = 2000.0
+    """Canonical units: 2000 is the public run's beta_dpo = 1000."""
     weight: Literal["linear", "quadratic", "sqrt", "sigmoid"] = "linear"
+    """How the weight W falls with u."""
     weight_factor: Positive = 10.0
     """kw in W = 1 / (kw u + c)."""
     weight_intercept: Positive = 1.0
     """c in W = 1 / (kw u + c)."""
     margin: Literal["none", "linear", "quadratic"] = "quadratic"
+    """Power of u in the margin G; `none` is G = 0."""
     margin_scale: Literal["published", "logit"] = "published"
     """`published` is the public code's scale, which is numerically inert; `logit` is -u^2 + k mean(z_0)."""
     u: MinorityConfig = MinorityConfig()
+    """Where u comes from."""
 
 
 class SmpoParams(Branch):
     """SmPO-Diffusion (arXiv 2506.02698)."""
 
     name: Literal["smpo"] = "smpo"
+    """Chooses this objective."""
     beta: Positive = 2000.0
+    """Canonical units; published: 2000 for SD1.5, 5000 for SDXL."""
     gamma: Positive = 10.0
+    """Strength of the soft preference; 10 goes with the published normalisation of alpha."""
     relabel: Literal["reward", "human_floor", "blend"] = "reward"
     """Who decides the winner: the reward (as published), the human with alpha floored at 1/2, or a blend."""
     blend: Share = 0.5

@@ -8,7 +8,7 @@ from prefopt.config.base import Branch, Count, Positive, Share
 
 
 class AlphaConfig(Branch):
-    """The soft preference alpha = sigmoid of the normalised reward gap (SmPO-Diffusion)."""
+    """The soft preference alpha: softmax over the pair of the min-max normalised reward (SmPO-Diffusion)."""
 
     reward: str
     """The reward model that stands for the preference."""
@@ -16,8 +16,6 @@ class AlphaConfig(Branch):
     """`scales`: the frozen quantiles of the training split; `constants`: `minimum` and `maximum` as given."""
     minimum: float = 0.0
     maximum: float = 1.0
-    sharpness: Positive = 1.0
-    """A factor on the normalised gap before the sigmoid; 1 is the published softmax over the pair."""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> "AlphaConfig":

@@ -41,14 +41,6 @@ def measure_scales(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], crowd: n
     return Scales(rewards=rewards, crowd_rms=_rms(crowd))
 
 
-def soft_preference(
-    first: np.ndarray, second: np.ndarray, low: float, high: float, sharpness: float = 1.0
-) -> np.ndarray:
-    """alpha = softmax over the pair of the min-max normalised reward (SmPO-Diffusion, public code): P(first wins)."""
-    gap = (first.astype(np.float64) - second.astype(np.float64)) / (high - low) if high > low else 0.0 * first
-    return np.asarray(1.0 / (1.0 + np.exp(-sharpness * gap)), dtype=np.float64)
-
-
 def scaled_margin(gap: np.ndarray, rms: float, rho: float) -> np.ndarray:
     """Annotator logits rho * gap / RMS; zeros where the annotator never sees a difference."""
     return np.asarray(rho * gap / rms if rms > 0.0 else np.zeros_like(gap), dtype=np.float64)

@@ -5,34 +5,15 @@
 The formula is the public code's; there beta_dpo is half of the canonical beta. It differs from `dpo` in W and G.
 """
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefopt.minority.margins import MARGINS, MarginScale, margin
+from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.minority.margins import MARGINS, margin
 from prefopt.minority.weights import WEIGHTS
-from prefopt.objectives.base import Objective, ObjectiveParams, ObjectiveResult, PairErrors
+from prefopt.objectives.base import Objective, ObjectiveResult, PairErrors
 from prefopt.objectives.metrics import pair_metrics
-
-
-class AdaptiveDpoParams(ObjectiveParams):
-    """Parameters of `adaptive_dpo`."""
-
-    beta: Annotated[float, Field(gt=0.0)] = 2000.0
-    """Canonical units: logit = 0.5 * beta * z. 2000 is the public run's beta_dpo = 1000."""
-    weight: Literal["linear", "quadratic", "sqrt", "sigmoid"] = "linear"
-    """How W falls with u."""
-    weight_factor: Annotated[float, Field(gt=0.0)] = 10.0
-    """kw: how steeply W falls."""
-    weight_intercept: Annotated[float, Field(gt=0.0)] = 1.0
-    """c: linear and quadratic weights give 1 / c at u = 0."""
-    margin: Literal["none", "linear", "quadratic"] = "quadratic"
-    """Power of u in G; `none` is G = 0."""
-    margin_scale: MarginScale = "published"
-    """`published`: the public code's scale, numerically inert. `logit`: -u^p + 0.5 beta mean(z_0)."""
 
 
 def adaptive_dpo(errors: PairErrors, params: AdaptiveDpoParams) -> ObjectiveResult:

@@ -5,16 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from prefopt.config.base import Branch
 from prefopt.diffusion.errors import error_gap
-
-
-class ObjectiveParams(BaseModel):
-    """Base of every objective's Params: frozen, unknown names refused, each field documented beneath it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +70,7 @@ class ObjectiveResult:
     """Detached [B] tensors, to be averaged over pairs, or floats."""
 
 
-ParamsT = TypeVar("ParamsT", bound=ObjectiveParams)
+ParamsT = TypeVar("ParamsT", bound=Branch)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,10 @@
 """Diffusion-DPO (arXiv 2311.12908)."""
 
-from typing import Annotated
-
-from pydantic import Field
 from torch.nn.functional import logsigmoid
 
-from prefopt.objectives.base import Objective, ObjectiveParams, ObjectiveResult, PairErrors
+from prefopt.config.objective import DpoParams
+from prefopt.objectives.base import Objective, ObjectiveResult, PairErrors
 from prefopt.objectives.metrics import pair_metrics
-
-
-class DpoParams(ObjectiveParams):
-    """Parameters of `dpo`."""
-
-    beta: Annotated[float, Field(gt=0.0)] = 5000.0
-    """Canonical units, as in the Diffusion-DPO launchers: logit = 0.5 * beta * z."""
 
 
 def dpo(errors: PairErrors, params: DpoParams) -> ObjectiveResult:

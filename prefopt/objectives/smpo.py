@@ -4,29 +4,20 @@ The formula is the public code's. It differs from `dpo` in the factor gamma (2 a
 should be measured at inverted latents with the target of `prefopt.diffusion.target_noise`.
 """
 
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefopt.objectives.base import Objective, ObjectiveParams, ObjectiveResult, PairErrors
+from prefopt.config.objective import SmpoParams
+from prefopt.objectives.base import Objective, ObjectiveResult, PairErrors
 from prefopt.objectives.metrics import pair_metrics
 
 Relabel = Literal["reward", "human_floor", "blend"]
 
 PICKSCORE_RANGE = (0.11543526500463486, 0.28201571106910706)
 """Published minimum and maximum of the PickScore cosine."""
-
-
-class SmpoParams(ObjectiveParams):
-    """Parameters of `smpo`."""
-
-    beta: Annotated[float, Field(gt=0.0)] = 2000.0
-    """Canonical units: logit = 0.5 * beta * z. Published: 2000 for SD1.5, 5000 for SDXL."""
-    gamma: Annotated[float, Field(gt=0.0)] = 10.0
-    """Strength of the smoothed preference; 10 goes with the published normalisation of alpha."""
 
 
 def reward_preference(score_w_B: Tensor, score_l_B: Tensor, low: float, high: float) -> Tensor:

@@ -8,10 +8,11 @@ import pyarrow.compute as pc
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.config.score import AlphaConfig
 from prefopt.data.ids import prompt_id
 from prefopt.data.labels import training_examples, vote_share
 from prefopt.data.manifest import Rows
-from prefopt.data.scales import Scales, measure_scales, scaled_margin, soft_preference
+from prefopt.data.scales import Scales, measure_scales, scaled_margin
 from prefopt.data.schema import REWARDS, SCORES
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import latent_key, plan_visits
@@ -19,6 +20,7 @@ from prefopt.distributed.costly import scored_images
 from prefopt.errors import InputError
 from prefopt.minority.metric import crowd_margin
 from prefopt.minority.panel import panel_metric
+from prefopt.objectives.smpo import reward_preference
 from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext, StageResult, costly_rows
 from prefopt.stages.keys import planned_visits
@@ -116,9 +118,7 @@ def _scores(
     columns |= {"pair_id": pairs["pair_id"], "majority": majority, "margins": pa.nulls(pairs.num_rows)}
     alpha = config.score.alpha
     if alpha:
-        scale = scales.rewards[alpha.reward]
-        bounds = (scale.low, scale.high) if alpha.normalise == "scales" else (alpha.minimum, alpha.maximum)
-        columns["alpha"] = soft_preference(*rewards[alpha.reward], *bounds, alpha.sharpness)
+        columns["alpha"] = _alpha(alpha, rewards[alpha.reward], scales)
     panel = config.score.panel
     if panel:
         margins = np.stack(
@@ -132,6 +132,15 @@ def _scores(
         columns |= {name: value.numpy() for name, value in metric._asdict().items()}
         columns["margins"] = list(margins.T)
     return pa.table({name: columns[name] for name in SCORES.names}).cast(SCORES)
+
+
+def _alpha(config: AlphaConfig, scores: tuple[np.ndarray, np.ndarray], scales: Scales) -> np.ndarray:
+    scale = scales.rewards[config.reward]
+    low, high = (scale.low, scale.high) if config.normalise == "scales" else (config.minimum, config.maximum)
+    if low == high:
+        return np.full(len(scores[0]), 0.5)
+    first, second = (torch.from_numpy(side.astype(np.float64)) for side in scores)
+    return reward_preference(first, second, low, high).numpy()
 
 
 def _reward_table(pairs: pa.Table, rewards: dict[str, tuple[np.ndarray, np.ndarray]]) -> pa.Table:

@@ -242,3 +242,14 @@ def test_perfect_velocity_model_agrees_with_perfect_noise_model() -> None:
         invert(velocity, x0, t, SCHEDULE, num_steps=5, prediction_type="v_prediction"),
         invert(gaussian_denoiser, x0, t, SCHEDULE, num_steps=5),
     )
+
+
+def test_reference_grid_asks_for_no_prediction_that_it_does_not_use() -> None:
+    calls = []
+
+    def predict(x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        calls.append(level.tolist())
+        return torch.zeros_like(x)
+
+    invert(predict, normal(2, 1, 1, 1), torch.tensor([1, 201]), SCHEDULE, num_steps=5, grid="reference")
+    assert calls == [[1, 1], [1, 1]]

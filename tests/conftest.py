@@ -1,0 +1,29 @@
+"""One Ray for the whole test run."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("prefopt", deadline=None, derandomize=True)
+settings.load_profile("prefopt")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray of four logical CPUs, quiet, without a dashboard."""
+    import ray
+
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=200_000_000,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
