@@ -1,6 +1,5 @@
 """From source rows to canonical votes: checks, content ids, orientation, splits."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from prefopt.config.ingest import IngestConfig, Limits, Split
 from prefopt.data.ids import image_id, normalised_prompt, pair_id, row_uniform, vote_id
 from prefopt.data.images import check_image
-from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow, RawVote
+from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow, RawVote, shown
 
 TEST, VALIDATION, TRAIN = "test", "validation", "train"
 
@@ -41,9 +40,9 @@ def check_prompt(prompt: Any, limits: Limits) -> str:
 def check_label(label: Any) -> float:
     """P(first wins). BadRowError unless it is a number in [0, 1]."""
     if isinstance(label, bool) or not isinstance(label, int | float):
-        raise BadRowError("bad_label", f"{label!r} is not a number")
-    if math.isnan(label) or not 0.0 <= label <= 1.0:
-        raise BadRowError("bad_label", f"{label!r} lies outside [0, 1]")
+        raise BadRowError("bad_label", f"{shown(label)} is not a number")
+    if not 0.0 <= label <= 1.0:
+        raise BadRowError("bad_label", f"{shown(label)} lies outside [0, 1]")
     return float(label)
 
 

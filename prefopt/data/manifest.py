@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class FileEntry(_Record):
@@ -101,7 +101,8 @@ def read_manifest(storage: Storage) -> Manifest:
     try:
         return Manifest.model_validate_json(storage.read_bytes(MANIFEST))
     except ValidationError as error:
-        raise InputError(f"{storage.uri}/{MANIFEST} is damaged: {error.errors()[0]['msg']}.") from None
+        detail = error.errors()[0]["msg"]
+        raise InputError(f"{storage.uri}/{MANIFEST} is damaged ({detail}): remove it and run again.") from None
 
 
 def is_complete(storage: Storage, key: str) -> bool:

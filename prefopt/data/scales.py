@@ -42,8 +42,8 @@ def measure_scales(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], crowd: n
 
 
 def scaled_margin(gap: np.ndarray, rms: float, rho: float) -> np.ndarray:
-    """Annotator logits rho * gap / RMS; zeros where the annotator never sees a difference."""
-    return np.asarray(rho * gap / rms if rms > 0.0 else np.zeros_like(gap), dtype=np.float64)
+    """Annotator logits rho * gap / RMS, NaN where the gap is; zeros if the annotator never sees a difference."""
+    return np.asarray(rho * gap / rms if rms > 0.0 else 0.0 * gap, dtype=np.float64)
 
 
 def _rms(values: np.ndarray) -> float:

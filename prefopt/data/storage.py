@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 
 from prefopt.errors import ConfigError, StorageError
 
+_CHUNK = 1 << 20
+
 
 class Storage:
     """A directory, local or on an object store, that paths never escape.
 
-    Local writes go to a temporary name and are renamed; on object stores a write is one put. Failures raise
-    StorageError with the cause in words.
+    Local writes go to a temporary name and are renamed; for object stores they are spooled on the local disk and
+    put when they are whole. Failures raise StorageError with the cause in words.
     """
 
     def __init__(self, uri: str) -> None:
@@ -35,7 +38,7 @@ class Storage:
                 raise ConfigError(f"Cannot use {self.uri}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Storage, (self.uri,))
+        return (Storage, (self._root if self.local else self.uri,))
 
     def path(self, relative: str) -> str:
         """The path of a file inside, as its file system names it; ValueError for one that would lie outside."""
@@ -51,31 +54,34 @@ class Storage:
 
     def exists(self, relative: str) -> bool:
         """Whether a file or directory is there."""
-        return bool(self._fs.get_file_info(self.path(relative)).type != pafs.FileType.NotFound)
+        return bool(self.info(relative).type != pafs.FileType.NotFound)
 
     def size(self, relative: str) -> int | None:
         """Bytes of a file, or None if there is no such file."""
-        info = self._fs.get_file_info(self.path(relative))
+        info = self.info(relative)
         return info.size if info.type == pafs.FileType.File else None
 
     def info(self, relative: str) -> pafs.FileInfo:
-        """Size and modification time of a file."""
-        return self._fs.get_file_info(self.path(relative))
+        """Kind, size and modification time of what is there."""
+        with _explained("look at", self, relative):
+            return self._fs.get_file_info(self.path(relative))
 
     def files(self, relative: str = "") -> list[str]:
         """Files below a directory, sorted, relative to this storage. Unfinished writes are left out."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True, recursive=True)
-        files = [i.path for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
+        with _explained("list", self, relative):
+            files = [i.path for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
         names = [file[len(self._root) :].lstrip("/") for file in files]
         return sorted(name for name in names if not os.path.basename(name).startswith(".tmp-"))
 
     def delete(self, relative: str) -> None:
         """Remove a file or directory tree; nothing happens if it is not there."""
-        info = self._fs.get_file_info(self.path(relative))
-        if info.type == pafs.FileType.File:
-            self._fs.delete_file(info.path)
-        elif info.type == pafs.FileType.Directory:
-            self._fs.delete_dir(info.path)
+        info = self.info(relative)
+        with _explained("delete", self, relative):
+            if info.type == pafs.FileType.File:
+                self._fs.delete_file(info.path)
+            elif info.type == pafs.FileType.Directory:
+                self._fs.delete_dir(info.path)
 
     def read_bytes(self, relative: str) -> bytes:
         """A whole file; StorageError if it cannot be read."""
@@ -98,8 +104,11 @@ class Storage:
         target = self.path(relative)
         with _explained("write", self, relative):
             if not self.local:
-                with self._fs.open_output_stream(target) as stream:
-                    yield stream
+                with tempfile.TemporaryFile() as spool:
+                    yield spool
+                    spool.seek(0)
+                    with self._fs.open_output_stream(target) as stream:
+                        shutil.copyfileobj(spool, stream, _CHUNK)
                 return
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
@@ -146,6 +155,8 @@ def _explained(verb: str, storage: Storage, relative: str) -> Iterator[None]:
             cause = "permission denied"
         elif isinstance(error, FileNotFoundError):
             cause = "there is no such file"
+        elif number in (errno.ENOTDIR, errno.EEXIST):
+            cause = "a part of the path is a file, not a directory"
         else:
             cause = " ".join(str(error).split())
-        raise StorageError(f"Cannot {verb} {relative} in {storage.uri}: {cause}.") from error
+        raise StorageError(f"Cannot {verb} {relative or 'the files'} in {storage.uri}: {cause}.") from error

@@ -206,16 +206,16 @@ class MergePairs:
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         scanned = _read_range(self.work, "votes", "pair_id", payload["range"], _SCANNED)
-        order = ["pair_id", "time", *_ORDER.names, "vote_id"]
-        rows = scanned.sort_by([(name, "ascending") for name in order]).to_pylist()
+        rows = sorted(scanned.to_pylist(), key=_arrival)
         moved = set(self.work.read_table("moved.parquet")["image_id"].to_pylist())
         kept = {row["vote_id"]: row for row in rows}
         twice = [row for row in rows if kept[row["vote_id"]] is not row]
         votes = list(kept.values())
         pairs = {row["pair_id"]: _pair(row, moved) for row in reversed(rows)}
-        latest = {_voter(row): row["vote_id"] for row in votes}
+        latest = {_voter(row): row for row in rows}
         for row in votes:
-            row["latest"] = latest[_voter(row)] == row["vote_id"]
+            row["latest"] = latest[_voter(row)]["vote_id"] == row["vote_id"]
+        contradicted = sum(latest[_voter(row)]["label"] != row["label"] for row in votes)
         votes.sort(key=lambda row: (row["pair_id"], row["vote_id"]))
         pair_rows = [pairs[key] for key in sorted(pairs)]
         self.output.write_table(payload["pairs"], pa.Table.from_pylist(pair_rows, schema=PAIRS))
@@ -228,6 +228,7 @@ class MergePairs:
             "pairs": len(pairs),
             "votes": len(votes),
             "twice": len(twice),
+            "contradicted": contradicted,
             "moved": sum(row["split"] != first for row, first in _first_splits(pair_rows, rows)),
         }
 
@@ -242,6 +243,16 @@ def _pair(row: dict[str, Any], moved: set[str]) -> dict[str, Any]:
     if row["image_0"] in moved or row["image_1"] in moved:
         pair["split"] = TEST
     return pair
+
+
+def _arrival(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The order in which votes count: by pair and time (numbers as numbers), then as they lie in the sources."""
+    time = row["time"]
+    try:
+        moment: tuple[Any, ...] = (0, float(time or "-inf"), "")
+    except ValueError:
+        moment = (1, 0.0, time)
+    return (row["pair_id"], *moment, *(row[name] for name in _ORDER.names), row["vote_id"])
 
 
 def _voter(row: dict[str, Any]) -> tuple[str, str]:

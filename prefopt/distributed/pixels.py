@@ -1,5 +1,6 @@
 """Read images where they lie: table cells in row order, or files of their own. Pixels never travel."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,8 +23,9 @@ def read_pixels(
 
     InputError if an image that ingest accepted cannot be read any more.
     """
+    opened = functools.cache(lambda index: open_source(sources[index]))
     for (index, file), group in itertools.groupby(places, key=lambda place: (place["source"], place["file"])):
-        source = open_source(sources[index])
+        source = opened(index)
         rows = list(group)
         try:
             if rows[0]["row"] < 0:

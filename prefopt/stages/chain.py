@@ -124,8 +124,10 @@ class Chain:
             noted[spec.name] = self._keys[spec.name]
             self._run.write_bytes("run.json", json.dumps(noted, indent=1, sort_keys=True).encode())
         for name in _AT_TOP:
-            if output.exists(name) and self._run.size(name) != output.size(name):
-                self._run.write_bytes(name, output.read_bytes(name))
+            if output.exists(name):
+                made = output.read_bytes(name)
+                if not self._run.exists(name) or self._run.read_bytes(name) != made:
+                    self._run.write_bytes(name, made)
 
 
 def _environment() -> dict[str, str]:

@@ -61,11 +61,12 @@ def run(context: StageContext) -> StageResult:
     files = [unit.payload["file"] for unit in _image_units(buckets)]
     files += [unit.payload[kind] for unit in _pair_units(buckets) for kind in ("pairs", "votes")]
     return StageResult(
-        rows=Rows(**{"in": votes + refused, "out": votes - twice, "quarantined": refused + twice}),
+        rows=Rows(in_=votes + refused, out=votes - twice, quarantined=refused + twice),
         files=[*files, "quarantine.parquet"],
         summary={
             "pairs": sum(receipt["pairs"] for receipt in merged),
             "images": sum(receipt["images"] for receipt in merged_images),
+            "votes_contradicted": sum(receipt["contradicted"] for receipt in merged),
             "pairs_moved_to_test": sum(receipt["moved"] for receipt in merged),
             **{f"quarantined_{reason}": count for reason, count in sorted(reasons.items())},
         },

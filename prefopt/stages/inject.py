@@ -59,7 +59,7 @@ def run(context: StageContext) -> StageResult:
     written = units("labels", worker)
     votes = sum(receipt["votes"] for receipt in written)
     return StageResult(
-        rows=Rows(**{"in": ingest.manifest.rows.out, "out": votes}),
+        rows=Rows(in_=ingest.manifest.rows.out, out=votes),
         files=[shard[kind] for shard in shards for kind in ("labels", "truth")],
         summary={name: sum(receipt[name] for receipt in written) for name in ("eligible", "flipped")},
     )

@@ -54,7 +54,8 @@ def _ingest(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     rewards = tuple(flips.reward for flips in config.inject.flips if flips.kind == "gap")
-    return {**config.inject.model_dump(mode="json"), "rewards": outside.rewards(rewards)}
+    batch = config.score.batch if rewards else None
+    return {**config.inject.model_dump(mode="json"), "rewards": outside.rewards(rewards), "batch": batch}
 
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:

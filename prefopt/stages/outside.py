@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prefopt.config.ingest import FolderSource, Hpdv2Source, PickapicSource, Tab
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.ids import canonical_hash
 from prefopt.data.sources import open_source
+from prefopt.data.sources.files import ImageFiles
 from prefopt.data.storage import Storage
 from prefopt.stages.keys import Outside
 from prefopt.world import WORLD_VERSION
@@ -36,8 +38,11 @@ def look_outside(config: RunConfig, store: Storage) -> Outside:
 
 
 def _settled(source: SourceConfig, store: Storage) -> SourceConfig:
+    """A source as every worker finds it, whatever its working directory."""
     if not isinstance(source, WorldSource):
-        return source
+        places = {name: getattr(source, name, None) for name in ("path", "images")}
+        local = {name: os.path.abspath(place) for name, place in places.items() if place and "://" not in place}
+        return source.model_copy(update=local)
     parameters = {"world_version": WORLD_VERSION, "pairs": source.pairs, "seed": source.seed}
     place = store.child(f"world/{canonical_hash(parameters)[:16]}")
     if not place.exists(_COMPLETE):
@@ -48,15 +53,16 @@ def _settled(source: SourceConfig, store: Storage) -> SourceConfig:
             for file in sorted(Path(scratch).rglob("*.parquet")):
                 place.write_bytes(f"data/{file.relative_to(scratch).as_posix()}", file.read_bytes())
         place.write_bytes(_COMPLETE, json.dumps(parameters, sort_keys=True).encode())
-    return PickapicSource(kind="pickapic", path=f"{place.uri}/data", group_column="user_group")
+    table = PickapicSource(kind="pickapic", path=f"{place.uri}/data", group_column="user_group")
+    return _settled(table, store)
 
 
 def _source_digests(source: SourceConfig, memory: dict[str, Any]) -> list[Any]:
     reader = open_source(source)
     roots = [(reader.root, reader.files())]
-    if isinstance(source, Hpdv2Source | FolderSource) or (isinstance(source, TableSource) and source.images):
-        images = Storage(str(source.images))
-        roots.append((images, images.files()))
+    if isinstance(source, Hpdv2Source | FolderSource | TableSource):
+        images = ImageFiles(source.images or reader.root.uri)
+        roots.append((images.root, images.root.files() if source.images else images.names()))
     return [[name, *_digest(root, name, memory)] for root, names in roots for name in names]
 
 

@@ -55,7 +55,7 @@ def run(context: StageContext) -> StageResult:
     context.output.write_table("visits-00000.parquet", visits)
     visited = len(visits["pair_id"].unique())
     return StageResult(
-        rows=Rows(**{"in": pairs.num_rows, "out": scores.num_rows}),
+        rows=Rows(in_=pairs.num_rows, out=scores.num_rows),
         files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
         summary={"visits": visits.num_rows, "pairs_visited": visited},
     )

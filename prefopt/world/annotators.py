@@ -12,8 +12,8 @@ from prefopt.world.scenes import Scene
 from prefopt.world.taste import TASTES, qualities, scene_fidelity, scene_looks, utility
 from prefopt.world.vision import parse_prompt
 
-DEFAULT_SHARES: Mapping[str, float] = {"majority": 0.85, "noir": 0.06, "ornate": 0.04, "careless": 0.05}
-TEMPERATURE = 0.35
+DEFAULT_SHARES: Mapping[str, float] = {"majority": 0.88, "noir": 0.04, "ornate": 0.04, "careless": 0.04}
+TEMPERATURE = 0.45
 CARELESS_TEMPERATURE = 25.0
 TIE_BAND = 0.25
 _FIRST_ID = 1001

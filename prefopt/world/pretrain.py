@@ -1,10 +1,8 @@
 """Pre-trains the world's Stable Diffusion model (prefopt).
 
-First the VAE, then text encoder and UNet together, last the VAE's decoder alone, which leaves the latents as
-they are.
+First the VAE, then text encoder and UNet together.
 
-python -m prefopt.world.pretrain --out DIR [--vae-steps N] [--steps N] [--decoder-steps N] [--images N]
-[--seed S] [--quick]
+python -m prefopt.world.pretrain --out DIR [--vae-steps N] [--steps N] [--images N] [--seed S] [--quick]
 """
 
 from __future__ import annotations
@@ -34,21 +32,17 @@ VAE_LR = 2e-3
 LR = 1.5e-3
 KL_WEIGHT = 3e-4
 EMPTY_PROMPT = 0.1
-DECODER_LR = 1.5e-3
-DECODER_NOISE = 0.05
 LOSS_WINDOW = 20
 
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """Mean losses over the first and the last steps of each phase, and the latent scale that was measured."""
+    """Mean losses over the first and the last steps of both phases, and the latent scale that was measured."""
 
     vae_first: float
     vae_last: float
     unet_first: float
     unet_last: float
-    decoder_first: float
-    decoder_last: float
     scaling_factor: float
 
 
@@ -68,7 +62,6 @@ def pretrain(
     *,
     vae_steps: int = 2600,
     steps: int = 3800,
-    decoder_steps: int = 1500,
     images: int = 16000,
     seed: int = 0,
     batch: int = BATCH,
@@ -84,15 +77,12 @@ def pretrain(
     pipeline.vae.register_to_config(scaling_factor=scale)
     logger.info("vae: loss %.4f, latent scale %.4f", vae_losses[-1], scale)
     losses = train_unet(pipeline, latents * scale, captions, steps, seed, batch)
-    decoder_losses = polish_decoder(pipeline.vae, pictures, latents, decoder_steps, seed)
     save(pipeline, out)
     report = PretrainReport(
         vae_first=_mean(vae_losses[:LOSS_WINDOW]),
         vae_last=_mean(vae_losses[-LOSS_WINDOW:]),
         unet_first=_mean(losses[:LOSS_WINDOW]),
         unet_last=_mean(losses[-LOSS_WINDOW:]),
-        decoder_first=_mean(decoder_losses[:LOSS_WINDOW]),
-        decoder_last=_mean(decoder_losses[-LOSS_WINDOW:]),
         scaling_factor=scale,
     )
     (out / "pretraining.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
@@ -153,26 +143,6 @@ def train_unet(
         _report("unet", losses, steps)
     unet.eval()
     text_encoder.eval()
-    return losses
-
-
-def polish_decoder(vae: Any, pictures: Tensor, latents: Tensor, steps: int, seed: int) -> list[float]:
-    """Fit the VAE's decoder to its own, slightly disturbed, latents. Returns the absolute error per step."""
-    generator = torch.Generator().manual_seed(seed + 3)
-    weights = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=DECODER_LR, weight_decay=0.0)
-    schedule = _cosine(optimizer, steps)
-    spread = DECODER_NOISE * float(latents.std())
-    vae.train()
-    losses: list[float] = []
-    for rows in _batches(len(pictures), VAE_BATCH, steps, generator):
-        noise = torch.randn(latents[rows].shape, generator=generator)
-        decoded = vae.decode(latents[rows] + spread * noise).sample
-        loss = F.l1_loss(decoded, _to_model(pictures[rows]))
-        _step(loss, optimizer, schedule, weights)
-        losses.append(float(loss.detach()))
-        _report("decoder", losses, steps)
-    vae.eval()
     return losses
 
 
@@ -239,7 +209,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vae-steps", type=int, default=2600)
     parser.add_argument("--steps", type=int, default=3800)
-    parser.add_argument("--decoder-steps", type=int, default=1500)
     parser.add_argument("--images", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
@@ -247,12 +216,11 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     if options.quick:
-        options.vae_steps, options.steps, options.decoder_steps, options.images = 60, 60, 20, 256
+        options.vae_steps, options.steps, options.images = 60, 60, 256
     report = pretrain(
         options.out,
         vae_steps=options.vae_steps,
         steps=options.steps,
-        decoder_steps=options.decoder_steps,
         images=options.images,
         seed=options.seed,
     )

@@ -14,9 +14,9 @@ from prefopt.world.scenes import COLOURS, HUES, LUMINANCE_RANGE, SATURATION_RANG
 from prefopt.world.taste import TASTES, measured_fidelity, measured_looks, qualities, utility
 from prefopt.world.vision import Asked, Measurement, as_array, measure, parse_prompt
 
-RESIDUAL_LIMIT = 0.035
+RESIDUAL_LIMIT = 0.05
 CONTRAST_LIMIT = 0.12
-BLUR_LIMIT = 3.0
+BLUR_LIMIT = 4.5
 Formula = Callable[[NDArray[np.uint8], Measurement, list[Asked]], NDArray[np.float64]]
 
 
@@ -68,7 +68,7 @@ def left_world(seen: Measurement) -> NDArray[np.float64]:
     unexplained = np.maximum(seen.residual - RESIDUAL_LIMIT, 0.0) / 0.02
     blurred = np.maximum(seen.blur - BLUR_LIMIT, 0.0) / 2.0
     invisible = np.maximum(CONTRAST_LIMIT - seen.contrast, 0.0) / 0.05
-    luminance = _outside(seen.luminance, *LUMINANCE_RANGE) / 0.04
+    luminance = _outside(seen.luminance, *LUMINANCE_RANGE) / 0.03
     saturation = _outside(seen.saturation, *SATURATION_RANGE) / 0.15
     value = _outside(seen.value, *VALUE_RANGE) / 0.1
     return np.asarray(unexplained + blurred + invisible + luminance + saturation + value, dtype=np.float64)

@@ -14,12 +14,12 @@ from prefopt.world.vision import Asked, Measurement
 QUALITIES = ("fidelity", "composition", "brightness", "vividness", "calm")
 """Order of the columns of every quality array [n, 5]; each quality lies in [0, 1]."""
 
-SCALES = ((0.90, 0.16), (0.51, 0.19), (0.57, 0.37), (0.45, 0.20), (0.59, 0.26))
+SCALES = ((0.92, 0.15), (0.51, 0.18), (0.57, 0.34), (0.44, 0.21), (0.60, 0.25))
 """Mean and standard deviation of each quality over the world's scenes, frozen with the world's version."""
 
 TASTES: dict[str, tuple[float, ...]] = {
-    "majority": (0.8, 0.7, 1.0, 0.7, 0.5),
-    "noir": (0.6, 0.5, -1.3, -0.6, 0.3),
+    "majority": (0.7, 0.6, 1.8, 0.8, 0.4),
+    "noir": (0.6, 0.5, -1.8, -0.7, 0.3),
     "ornate": (0.6, -0.8, 0.2, 0.5, -1.2),
 }
 
@@ -47,8 +47,8 @@ def composition(looks: Looks) -> NDArray[np.float64]:
 
 
 def brightness(looks: Looks) -> NDArray[np.float64]:
-    """1 for a light background (luminance 0.78), falling smoothly on both sides."""
-    return np.asarray(np.exp(-(((looks.luminance - 0.78) / 0.38) ** 2)))
+    """1 for a light background (luminance 0.84), falling smoothly on both sides."""
+    return np.asarray(np.exp(-(((looks.luminance - 0.84) / 0.46) ** 2)))
 
 
 def vividness(looks: Looks) -> NDArray[np.float64]:

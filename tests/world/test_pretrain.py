@@ -15,7 +15,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PretrainReport]
     out = tmp_path_factory.mktemp("pretrained")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    report = pretrain(out, vae_steps=50, steps=60, decoder_steps=20, images=192, seed=3, batch=16)
+    report = pretrain(out, vae_steps=50, steps=60, images=192, seed=3, batch=16)
     torch.set_num_threads(threads)
     return out, report
 
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name in ("a", "b"):
-        pretrain(tmp_path / name, vae_steps=2, steps=2, decoder_steps=1, images=64, seed=5, batch=8)
+        pretrain(tmp_path / name, vae_steps=2, steps=2, images=64, seed=5, batch=8)
     torch.set_num_threads(threads)
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()

@@ -89,5 +89,15 @@ def require(row: dict[str, Any], name: str) -> Any:
 
 
 def text(value: Any) -> str:
-    """An optional value (annotator, time, event) as text; null is the empty string."""
-    return "" if value is None else str(value)
+    """An optional value (annotator, time, event) as text; null and NaN are the empty string. May raise BadRowError."""
+    if value is None or value != value:
+        return ""
+    try:
+        return str(value).encode().decode()
+    except UnicodeEncodeError:
+        raise BadRowError("missing_field", f"{shown(value)} is not valid Unicode") from None
+
+
+def shown(value: Any) -> str:
+    """A value as a quarantine's detail shows it: whatever it is, in at most 100 characters."""
+    return repr(value)[:100]

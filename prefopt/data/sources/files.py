@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.data.sources.base import BadRowError
 from prefopt.data.sources.rows import plan_file, read_rows
 from prefopt.data.storage import Storage
-from prefopt.errors import InputError, StorageError
+from prefopt.errors import ConfigError, InputError, StorageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -17,11 +17,12 @@ class TableFiles:
 
     def __init__(self, path: str, suffixes: tuple[str, ...], required: list[str], optional: list[str]) -> None:
         if path.endswith(suffixes):
-            directory, _, name = path.rpartition("/")
-            self.root, self._names = Storage(directory or "."), [name]
+            directory, slash, name = path.rpartition("/")
+            self.root, self._names = Storage(directory or slash or "."), [name]
         else:
             self.root = Storage(path)
-            self._names = [name for name in self.root.files() if name.endswith(suffixes)]
+            names = self.root.files() if self.root.size("") is None else []
+            self._names = [name for name in names if name.endswith(suffixes)]
         self._path, self._suffixes = path, suffixes
         self._required, self._optional = required, optional
 
@@ -63,23 +64,33 @@ class ImageFiles:
             raise BadRowError("bad_image", f"image {path[:100]!r}: only paths and s3:// URIs are read")
         if path.startswith("/") and self.root.local:
             path = os.path.relpath(path, os.path.abspath(self.root.uri))
+        if "\\" in path or not path.isprintable():
+            raise BadRowError("bad_image", f"image {path[:100]!r}: the path holds a backslash or control characters")
         parts = os.path.normpath(path).replace(os.sep, "/").split("/")
         if ".." in parts or path.startswith("/"):
             raise BadRowError("bad_image", f"image {path[:100]!r} lies outside {self.root.uri}")
         return "/".join(parts)
 
     def read(self, path: str, limit: int) -> bytes:
-        """The bytes of an image; BadRowError if it is missing or larger than `limit` bytes."""
+        """The bytes of an image; BadRowError if it is missing or larger than `limit` bytes.
+
+        An object store that does not answer is no fault of the row: StorageError.
+        """
         root, name = self.root, path
         if path.startswith("s3://"):
             directory, _, name = path.rpartition("/")
-            root = Storage(directory)
-        size = root.size(name)
-        if size is None:
-            raise BadRowError("bad_image", f"image {path[:100]!r} is missing")
-        if size > limit:
-            raise BadRowError("image_too_large", f"image {path[:100]!r} has {size} bytes, limit {limit}")
+            try:
+                root = Storage(directory)
+            except ConfigError as error:
+                raise BadRowError("bad_image", str(error)) from None
         try:
+            size = root.size(name)
+            if size is None:
+                raise BadRowError("bad_image", f"image {path[:100]!r} is missing")
+            if size > limit:
+                raise BadRowError("image_too_large", f"image {path[:100]!r} has {size} bytes, limit {limit}")
             return root.read_bytes(name)
         except StorageError as error:
+            if not root.local:
+                raise
             raise BadRowError("bad_image", str(error)) from None

@@ -52,7 +52,7 @@ class Hpdv2:
         return [
             vote
             for annotation in annotations
-            for vote in ranking_votes(annotation.get("rank") or [], images, text(annotation.get("user_hash")))
+            for vote in ranking_votes(annotation.get("rank"), images, text(annotation.get("user_hash")))
         ]
 
     def image_bytes(self, file: str, limit: int) -> bytes:

@@ -48,8 +48,15 @@ class Pickapic:
             time=text(row.get("created_at")),
             event=text(row.get("ranking_id")),
         )
-        images = [ImageCell(column=name, data=require(row, name)) for name in ("jpg_0", "jpg_1")]
+        images = [ImageCell(column=name, data=_bytes(row, name)) for name in ("jpg_0", "jpg_1")]
         return ParsedRow(prompt=row.get("caption"), images=images, votes=[vote])
 
     def image_bytes(self, file: str, limit: int) -> bytes:
         raise AssertionError("Pick-a-Pic images lie in the table")
+
+
+def _bytes(row: dict[str, Any], name: str) -> bytes:
+    data = require(row, name)
+    if not isinstance(data, bytes):
+        raise BadRowError("bad_image", f"{name} holds {type(data).__name__}, not bytes")
+    return data

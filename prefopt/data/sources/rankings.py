@@ -1,14 +1,15 @@
 """From rankings and counts to votes between pairs of images."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
-from prefopt.data.sources.base import BadRowError, RawVote
+from prefopt.data.sources.base import BadRowError, RawVote, shown
 
 
-def ranking_votes(ranks: Sequence[Any], images: int, annotator: str, **shared: str) -> list[RawVote]:
+def ranking_votes(ranks: Any, images: int, annotator: str, **shared: str) -> list[RawVote]:
     """The k(k-1)/2 votes of a k-way ranking: the lower rank wins, equal ranks tie. BadRowError if malformed."""
+    if not isinstance(ranks, list):
+        raise BadRowError("bad_label", f"the ranks are no list: {shown(ranks)}")
     if len(ranks) != images or images < 2:
         raise BadRowError("bad_label", f"{len(ranks)} ranks for {images} images")
     numbers = [_number(rank) for rank in ranks]
@@ -24,22 +25,18 @@ def count_votes(wins_0: Any, wins_1: Any, limit: int = 10_000) -> list[RawVote]:
     for wins in (wins_0, wins_1):
         number = _number(wins)
         if number != int(number) or not 0 <= number <= limit:
-            raise BadRowError("bad_label", f"count {wins!r} is not a whole number from 0 to {limit}")
+            raise BadRowError("bad_label", f"count {shown(wins)} is not a whole number from 0 to {limit}")
         counts.append(int(number))
     if not sum(counts):
         raise BadRowError("bad_label", "neither image has a vote")
-    return [
-        RawVote(0, 1, label, event=f"{label:.0f}/{index}")
-        for label, count in zip((1.0, 0.0), counts, strict=True)
-        for index in range(count)
-    ]
+    return [RawVote(0, 1, label) for label, count in zip((1.0, 0.0), counts, strict=True) for _ in range(count)]
 
 
 def _number(value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise BadRowError("bad_label", f"{value!r} is not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise BadRowError("bad_label", f"{shown(value)} is not a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise BadRowError("bad_label", f"{value!r} is not a finite number")
     return number

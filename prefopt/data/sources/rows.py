@@ -15,6 +15,7 @@ from prefopt.errors import InputError
 
 BATCH_ROWS = 16
 MAX_LINE_BYTES = 64_000_000
+SAMPLE_LINES = 1_000
 
 Row = tuple[int, dict[str, Any]]
 
@@ -24,7 +25,7 @@ def plan_file(root: Storage, file: str, unit_rows: int, columns: list[str]) -> l
     if file.endswith(".parquet"):
         return _plan_parquet(root, file, unit_rows, columns)
     if file.endswith(".jsonl"):
-        return _plan_lines(root, file, unit_rows)
+        return _plan_lines(root, file, unit_rows, columns)
     total = sum(1 for _ in _text_rows(root, file, columns))
     return [
         {"file": file, "start": start, "count": min(unit_rows, total - start)} for start in range(0, total, unit_rows)
@@ -78,7 +79,7 @@ def _open_parquet(root: Storage, file: str) -> Any:
     source = root.open_input(file)
     try:
         return pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16)
-    except pa.ArrowException as error:
+    except (OSError, pa.ArrowException) as error:
         source.close()
         raise InputError(
             f"{root.uri}/{file} is not a whole parquet file ({_short(error)}): fetch it again or remove it."
@@ -101,8 +102,10 @@ def _read_parquet(root: Storage, unit: dict[str, Any], columns: list[str]) -> It
             ) from None
 
 
-def _plan_lines(root: Storage, file: str, unit_rows: int) -> list[dict[str, Any]]:
+def _plan_lines(root: Storage, file: str, unit_rows: int, columns: list[str]) -> list[dict[str, Any]]:
+    """A JSON object may leave a field out: a column counts as missing if none of the first lines has it."""
     units: list[dict[str, Any]] = []
+    names: dict[str, None] = {}
     offset = 0
     with root.open_input(file) as source:
         for row, line in enumerate(io.BufferedReader(source)):
@@ -110,6 +113,10 @@ def _plan_lines(root: Storage, file: str, unit_rows: int) -> list[dict[str, Any]
                 units.append({"file": file, "offset": offset, "start": row, "count": 0})
             units[-1]["count"] += 1
             offset += len(line)
+            if row < SAMPLE_LINES and line.strip():
+                names |= dict.fromkeys(_json_object(root, file, row, line))
+    if names:
+        _require_columns(root, file, columns, list(names))
     return units
 
 
@@ -118,7 +125,8 @@ def _read_lines(root: Storage, unit: dict[str, Any]) -> Iterator[Row]:
         source.seek(unit["offset"])
         lines = itertools.islice(io.BufferedReader(source), unit["count"])
         for row, line in enumerate(lines, start=unit["start"]):
-            yield row, _json_object(root, unit["file"], row, line)
+            if line.strip():
+                yield row, _json_object(root, unit["file"], row, line)
 
 
 def _json_object(root: Storage, file: str, row: int, line: bytes) -> dict[str, Any]:
@@ -127,8 +135,8 @@ def _json_object(root: Storage, file: str, row: int, line: bytes) -> dict[str, A
         raise InputError(f"{where} is longer than {MAX_LINE_BYTES} bytes.")
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not valid JSON ({error}): mend or remove the line.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid JSON ({_short(error)}): mend or remove the line.") from None
     if not isinstance(value, dict):
         raise InputError(f"{where} must hold a JSON object with one field per column.")
     return value
@@ -144,7 +152,7 @@ def _text_rows(root: Storage, file: str, columns: list[str]) -> Iterator[dict[st
                 _require_columns(root, file, columns, list(reader.fieldnames or ()))
                 for row in reader:
                     yield {name: value if value != "" else None for name, value in row.items() if name is not None}
-        except (UnicodeDecodeError, csv.Error) as error:
+        except (UnicodeDecodeError, RecursionError, csv.Error) as error:
             raise InputError(f"{root.uri}/{file} cannot be read as text: {error}.") from None
 
 

@@ -1,7 +1,6 @@
 """Any parquet or JSONL table by a column map, and folders of images with a CSV or JSONL of winner and loser."""
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,7 +59,7 @@ class MappedTable:
         if isinstance(value, str) and value.startswith("data:"):
             try:
                 value = base64.b64decode(value.partition(",")[2], validate=True)
-            except binascii.Error:
+            except ValueError:
                 raise BadRowError("bad_image", f"{column} holds a damaged data URI") from None
         if isinstance(value, bytes):
             return ImageCell(column=column, data=value)

@@ -58,7 +58,9 @@ class Averages:
         """Continue from `state_dict` and bring the copies to it."""
         for who, shadow in self._shadows.items():
             prefix = f"{who}."
-            shadow.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+            shadow.load_state_dict(
+                {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+            )
         self.write_copies()
 
     @property
@@ -102,12 +104,13 @@ class Shards:
         received = [torch.empty_like(mine) for _ in range(self.count)]
         dist.all_gather(received, mine)
         sizes = [part.numel() for part in parts]
-        split = [tensor.split(sizes) for tensor in received]
+        split = [torch.split(tensor, sizes) for tensor in received]
         return [torch.cat([rank[index] for rank in split]) for index in range(len(sizes))]
 
 
 def _buckets(names: Sequence[str], parameters: Mapping[str, nn.Parameter]) -> Iterator[list[str]]:
-    bucket, size = [], 0
+    bucket: list[str] = []
+    size = 0
     for name in names:
         parameter = parameters[name]
         numel = getattr(parameter, "ds_numel", parameter.numel())

@@ -14,6 +14,7 @@ from prefopt.data.schema import VISITS
 from prefopt.data.store import RowStore
 from prefopt.data.visits import VisitBatch, inverted_store_family, latent_store_family, read_visits
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
+from prefopt.distributed.score import INVERTED, LATENTS
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
 
@@ -100,11 +101,11 @@ class StepReader:
         self._plan = pq.ParquetFile(job.work.open_input(PLAN))
         self._prompts, self._how, self._shape = prompts, how, job.latent_shape
         family = (job.model_digest, score.resolution, job.latent_shape)
-        self._latents = RowStore(job.store, "x0", latent_store_family(*family))
+        self._latents = RowStore(job.store, LATENTS, latent_store_family(*family))
         self._latents.refresh()
         self._inverted: RowStore | None = None
         if score.visits.inversion != "none":
-            self._inverted = RowStore(job.store, "inverted", inverted_store_family(*family, score.visits))
+            self._inverted = RowStore(job.store, INVERTED, inverted_store_family(*family, score.visits))
             self._inverted.refresh()
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._ahead: tuple[int, Future[Sequence[tuple[pa.Table, VisitBatch]]]] | None = None

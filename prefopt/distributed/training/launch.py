@@ -1,18 +1,21 @@
 """Launching a training job on Ray Train, from the driver."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 import ray.train
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.training.job import TrainingJob
 from prefopt.distributed.training.worker import train_worker
 from prefopt.distributed.units import Progress
-from prefopt.errors import GuardError, PrefoptError
+from prefopt.errors import ConfigError, GuardError, PrefoptError
 
 _POLL_SECONDS = 1.0
 
@@ -24,6 +27,7 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
     if a guard stopped training, and whatever error of ours a worker raised.
     """
     train, cluster = job.config.train, job.config.cluster
+    _check_room(train.workers, cluster)
     resources: dict[str, float] = {"CPU": cluster.worker_cpus}
     trainer = TorchTrainer(
         train_worker,
@@ -43,6 +47,17 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
         raise GuardError(result["guard"])
     segments: list[str] = result["segments"]
     return segments
+
+
+def _check_room(workers: int, cluster: ClusterConfig) -> None:
+    """Raise ConfigError if a local Ray, which never grows, is too small for the workers."""
+    total = ray.cluster_resources()
+    if cluster.address or "RAY_ADDRESS" in os.environ or workers * cluster.worker_cpus <= total.get("CPU", 0.0):
+        return
+    raise ConfigError(
+        f"train.workers {workers} x cluster.worker_cpus {cluster.worker_cpus} is more than the {total['CPU']:g} CPUs of"
+        " the local Ray: lower one of them, or raise cluster.cpus."
+    )
 
 
 def _fit(trainer: TorchTrainer) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -40,10 +39,10 @@ class TrainingRun:
         self, job: TrainingJob, denoisers: Denoisers, averages: Averages, trainer: Trainer, reader: StepReader
     ) -> None:
         self._job = job
-        self._models = denoisers
-        self._averages = averages
-        self._trainer = trainer
-        self._reader = reader
+        self.models = denoisers
+        self.averages = averages
+        self.trainer = trainer
+        self.reader = reader
         self._rank = dist.get_rank()
         self._folder = CheckpointFolder(job.work, job.fingerprint)
         self._segments: list[FileEntry] = []
@@ -60,7 +59,7 @@ class TrainingRun:
         for step in range(done, train.steps):
             lr = learning_rate(train.optimizer, step)
             try:
-                outcome, values = self._trainer.step(self._reader.get(step, train.steps), lr)
+                outcome, values = self.trainer.step(self.reader.get(step, train.steps), lr)
             except StepFailure as failure:
                 raise GuardError(
                     f"Training diverged at step {step + 1}: {failure} not finite. Lower train.optimizer.lr, or look"
@@ -91,7 +90,7 @@ class TrainingRun:
                 copy_in(path, self._job.output, f"{MODEL}/{path.relative_to(directory).as_posix()}")
 
     def _policy_weights(self) -> dict[str, Tensor]:
-        engine, weights = self._models.engine, {}
+        engine, weights = self.models.engine, {}
         for name in engine.parameters:
             with engine.float32_values([name]) as values:
                 if self._rank == 0:
@@ -104,16 +103,16 @@ class TrainingRun:
             self._segments += writer.flush()
         dist.barrier()
         with scratch_directory(self._job.work, self._rank) as scratch:
-            engine_files = self._models.engine.save(scratch / _ENGINE)
+            engine_files = self.models.engine.save(scratch / _ENGINE)
             mine = self._folder.publish(step, engine_files, _ENGINE)
-            shadows = self._averages.state_dict()
-            if shadows and (self._rank == 0 or self._averages.sharded):
+            shadows = self.averages.state_dict()
+            if shadows and (self._rank == 0 or self.averages.sharded):
                 (scratch / _SHADOWS).mkdir()
                 save_file(shadows, str(scratch / _SHADOWS / f"{self._rank:05d}.safetensors"))
                 mine += self._folder.publish(step, scratch / _SHADOWS, _SHADOWS)
         files = _gather(mine)
         if self._rank == 0:
-            judge = self._trainer.judge
+            judge = self.trainer.judge
             manifest = CheckpointManifest(
                 step=step,
                 fingerprint=self._job.fingerprint,
@@ -134,15 +133,15 @@ class TrainingRun:
             return 0
         check_workers(manifest, dist.get_world_size(), self._job.config.train.zero)
         with self._folder.local_copy(manifest) as directory:
-            self._models.engine.load(directory)
-            self._averages.load_state_dict(self._load_shadows(directory))
-        if self._trainer.judge:
-            self._trainer.judge.load_state_dict(manifest.state)
+            self.models.engine.load(directory)
+            self.averages.load_state_dict(self._load_shadows(directory))
+        if self.trainer.judge:
+            self.trainer.judge.load_state_dict(manifest.state)
         self._segments = list(manifest.segments)
         return manifest.step
 
     def _load_shadows(self, directory: Path) -> dict[str, Tensor]:
-        part = self._rank if self._averages.sharded else 0
+        part = self._rank if self.averages.sharded else 0
         path = directory / _SHADOWS / f"{part:05d}.safetensors"
         return load_file(str(path)) if path.exists() else {}
 

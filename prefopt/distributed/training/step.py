@@ -1,12 +1,12 @@
 """One optimizer step over a worker's micro-batches, and what all workers together know of it afterwards."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from prefopt.config.objective import AdaptiveDpoParams, ObjectiveConfig, SmpoParams
 from prefopt.diffusion.errors import denoising_error
 from prefopt.distributed.training.averages import Averages
 from prefopt.distributed.training.batches import MicroBatch
@@ -28,16 +28,12 @@ class StepFailure(RuntimeError):
 class Trainer:
     """Runs optimizer steps. All workers call the same methods in the same order."""
 
-    def __init__(self, denoisers: Denoisers, averages: Averages, params: Any) -> None:
+    def __init__(self, denoisers: Denoisers, averages: Averages, params: ObjectiveConfig) -> None:
         self._models = denoisers
         self._averages = averages
         self._params = params
         self._objective = OBJECTIVES[params.name]
-        known = self._objective.Params.model_fields
-        self._objective_params = self._objective.Params(
-            **{name: value for name, value in params.model_dump().items() if name in known}
-        )
-        self.judge = MinorityJudge(params) if self._objective.needs_u else None
+        self.judge = MinorityJudge(params) if isinstance(params, AdaptiveDpoParams) else None
 
     def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
         """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
@@ -59,16 +55,14 @@ class Trainer:
                 self.judge.update(_window_of(values))
         return outcome, values
 
-    def _micro_step(
-        self, batch: MicroBatch, lr: float, window: Window | None
-    ) -> tuple[PairValues, StepOutcome | None]:
+    def _micro_step(self, batch: MicroBatch, lr: float, window: Window | None) -> tuple[PairValues, StepOutcome | None]:
         reference = self._errors(self._models.predict(REFERENCE, batch), batch)
         others = [self._gap(reference, who, batch) for who in self._observers()]
         engine = self._models.engine
         policy = self._errors(engine(batch.xt, batch.t, batch.embeddings), batch)
         z = torch.stack([_gap(reference, policy).detach(), *others])
         judged = self.judge.judge(z, batch.u, window) if self.judge else None
-        result = self._objective(self._pair_errors(batch, policy, reference, judged), self._objective_params)
+        result = self._objective(self._pair_errors(batch, policy, reference, judged), self._params)
         engine.backward(result.loss.mean())
         outcome = engine.step(lr)
         return _values(result.loss, result.metrics, z, batch, judged), outcome
@@ -90,10 +84,9 @@ class Trainer:
         reference: tuple[Tensor, Tensor],
         judged: Judgement | None,
     ) -> PairErrors:
-        alpha = batch.alpha
-        if self._objective.needs_alpha:
-            assert alpha is not None, "the stage checks that alpha exists where it is needed"
-            alpha = relabel(self._params.relabel, alpha, batch.label, self._params.blend)
+        alpha, params = batch.alpha, self._params
+        if alpha is not None and isinstance(params, SmpoParams):
+            alpha = relabel(params.relabel, alpha, batch.label, params.blend)
         return PairErrors(
             policy_w=policy[0],
             policy_l=policy[1],
@@ -151,7 +144,7 @@ def gather_pairs(observed: Sequence[PairValues]) -> PairValues:
     dist.all_gather(received, mine)
     ordered = torch.stack(received, dim=1).flatten(0, 1)
     table = ordered.permute(1, 0, 2).flatten(1).cpu()
-    parts = dict(zip(names, table.split([rows[name] for name in names]), strict=True))
+    parts = dict(zip(names, torch.split(table, [rows[name] for name in names]), strict=True))
     return {name: part if observed[0][name].dim() == 2 else part[0] for name, part in parts.items()}
 
 

@@ -1,0 +1,74 @@
+"""train: fine-tune the base model on the planned visits."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from prefopt.data.ids import digest
+from prefopt.data.manifest import Rows
+from prefopt.data.storage import Storage
+from prefopt.data.tables import read_tables
+from prefopt.distributed.training.job import MODEL, PLAN, PROMPTS, TrainingJob
+from prefopt.distributed.training.launch import launch
+from prefopt.distributed.training.plan import join_plan
+from prefopt.distributed.training.segments import read_online_u, read_steps
+from prefopt.models.identity import model_digest
+from prefopt.models.shape import latent_shape
+from prefopt.stages.base import StageContext, StageResult
+
+STEPS, MINORITY = "steps.jsonl", "minority.parquet"
+
+
+def run(context: StageContext) -> StageResult:
+    """Write the tuned model in diffusers format, steps.jsonl, and minority.parquet where u was computed online."""
+    job, plan = prepare(context)
+    segments = launch(job, context.progress)
+    return finish(context, job, plan, segments)
+
+
+def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
+    """Join the plan and write it where the workers read it."""
+    config, work = context.config, context.output.child("work")
+    ingest, score = context.parents["ingest"], context.parents["score"]
+    pairs, scores = read_tables(ingest, "pairs-"), read_tables(score, "scores-")
+    plan, prompts = join_plan(read_tables(score, "visits-"), pairs, scores, config.train)
+    work.write_table(PLAN, plan, row_group_size=config.train.global_batch)
+    work.write_table(PROMPTS, pa.table({"prompt": pa.array(prompts, pa.string())}))
+    return TrainingJob(
+        config=config,
+        model_digest=model_digest(config.model),
+        latent_shape=latent_shape(config),
+        plan_digest=digest(work.read_bytes(PLAN), work.read_bytes(PROMPTS)),
+        output=context.output,
+        work=work,
+        store=context.store,
+        logs=context.logs,
+    ), plan
+
+
+def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Sequence[str]) -> StageResult:
+    """Put the stage's tables together from the finished segments."""
+    context.output.write_bytes(STEPS, read_steps(job.work, segments))
+    files = [STEPS, *_minority(context.output, job, plan, segments)]
+    files += [f"{MODEL}/{name}" for name in context.output.child(MODEL).files()]
+    visits, objective = plan.num_rows, context.config.train.objective
+    summary: dict[str, int | float | str | None] = {
+        "objective": objective.name,
+        "method": context.config.train.method,
+        "steps": context.config.train.steps,
+        "prompts": len(plan["prompt"].unique()),
+    }
+    if objective.name == "adaptive_dpo":
+        summary |= {"margin_scale": objective.margin_scale, "u_source": objective.u.source}
+    return StageResult(rows=Rows(**{"in": visits, "out": visits}), files=files, summary=summary)
+
+
+def _minority(output: Storage, job: TrainingJob, plan: pa.Table, segments: Sequence[str]) -> list[str]:
+    online = read_online_u(job.work, segments)
+    if online is None:
+        return []
+    batch = job.config.train.global_batch
+    table = plan.select(["visit_id", "pair_id", "vote_id"])
+    table = table.append_column("step", pa.array([1 + row // batch for row in range(plan.num_rows)], pa.int64()))
+    output.write_table(MINORITY, table.append_column("u", pa.array(online, pa.float64())))
+    return [MINORITY]

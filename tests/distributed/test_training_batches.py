@@ -1,0 +1,129 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prefopt.data.storage import Storage
+from prefopt.data.visits import visit_noise
+from prefopt.diffusion.schedule import NoiseSchedule
+from prefopt.distributed.training.batches import Denoising, MicroBatch, StepReader
+from prefopt.distributed.training.job import PLAN, TrainingJob
+from prefopt.distributed.training.prompts import BATCH, PromptEmbeddings
+from prefopt.errors import InputError
+from prefopt.models.loading import encode_prompts, load_pipeline
+from prefopt.stages.train import prepare
+from tests.kit.models import LATENT_SHAPE, tiny_pipeline
+from tests.kit.training import PROMPTS, training_config, training_context
+
+SCHEDULE = NoiseSchedule.scaled_linear()
+HOW = Denoising(SCHEDULE, "epsilon", torch.float32, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipeline(tmp_path_factory.mktemp("batches") / "model")
+
+
+def _reader(
+    root: Path, model: Path, *, rank: int = 0, workers: int = 1, **options: Any
+) -> tuple[StepReader, TrainingJob, PromptEmbeddings]:
+    config = training_config(model, root / "store", **options)
+    job, _ = prepare(training_context(root, config))
+    pipeline = load_pipeline(config.model, vae=None)
+    prompts = PromptEmbeddings(pipeline, job.work.read_table("prompts.parquet")["prompt"].to_pylist(), torch.float32)
+    return StepReader(job, prompts, HOW, rank=rank, world_size=workers), job, prompts
+
+
+def _same(a: MicroBatch, b: MicroBatch) -> bool:
+    return torch.equal(a.xt, b.xt) and torch.equal(a.embeddings, b.embeddings) and torch.equal(a.t, b.t)
+
+
+def test_winner_first_and_both_share_noise(tmp_path: Path, model: Path) -> None:
+    reader, job, _ = _reader(tmp_path, model)
+    rows = job.work.read_table(PLAN).slice(0, 4).to_pylist()
+    batch = reader.get(0, 6)[0]
+    assert batch.pairs == 4
+    assert batch.xt.shape == (8, *LATENT_SHAPE)
+    ab = SCHEDULE.levels(batch.t).float().reshape(-1, 1, 1, 1)
+    x0 = (batch.xt - (1 - ab).sqrt() * batch.target) / ab.sqrt()
+    stored = {key: value for key, value in _stored_latents(job).items()}
+    for index, row in enumerate(rows):
+        noise = torch.from_numpy(visit_noise(row["visit_id"], LATENT_SHAPE))
+        assert torch.equal(batch.target[index], noise)
+        assert torch.equal(batch.target[index + 4], noise)
+        winner, loser = (0, 1) if row["label"] > 0.5 else (1, 0)
+        for place, image in ((index, winner), (index + 4, loser)):
+            expected = torch.from_numpy(stored[row[f"latent_key_{image}"]])
+            assert torch.allclose(x0[place], expected, atol=2e-4 / float(ab[place].sqrt()))
+            assert int(batch.t[place]) == row[f"t_{image}"]
+
+
+def _stored_latents(job: TrainingJob) -> dict[str, np.ndarray]:
+    found = {}
+    for file in job.store.files("x0"):
+        if file.endswith(".parquet"):
+            for row in job.store.read_table(file).to_pylist():
+                found[row["key"]] = np.frombuffer(row["x0"], dtype=np.float32).reshape(LATENT_SHAPE)
+    return found
+
+
+def test_inverted_latents_come_from_the_store(tmp_path: Path, model: Path) -> None:
+    reader, job, _ = _reader(tmp_path, model, inversion="renoise")
+    batch = reader.get(0, 6)[0]
+    row = job.work.read_table(PLAN).slice(0, 1).to_pylist()[0]
+    winner = 0 if row["label"] > 0.5 else 1
+    file = next(f for f in job.store.files("inverted") if f.endswith(".parquet"))
+    inverted = {r["key"]: r for r in job.store.read_table(file).to_pylist()}[row["inverted_key"]]
+    xt = np.frombuffer(inverted[f"xt_{winner}"], dtype=np.float32).reshape(LATENT_SHAPE)
+    assert torch.equal(batch.xt[0], torch.from_numpy(xt.copy()))
+    ab = float(SCHEDULE.alphas_cumprod[row["t_0"]])
+    x0 = _stored_latents(job)[row[f"latent_key_{winner}"]]
+    tau = (xt - ab**0.5 * x0) / (1 - ab) ** 0.5
+    assert np.allclose(batch.target[0].numpy(), tau, rtol=1e-4, atol=1e-5)
+
+
+def test_dropped_prompts_get_the_empty_prompts_embedding(tmp_path: Path, model: Path) -> None:
+    reader, job, prompts = _reader(tmp_path, model)
+    rows = job.work.read_table(PLAN).to_pylist()
+    assert {row["drop_prompt"] for row in rows} == {True, False}
+    given = torch.cat([b.embeddings[:4] for step in range(6) for b in reader.get(step, 6)])
+    for embedding, row in zip(given, rows, strict=True):
+        assert torch.equal(embedding, prompts.get([row["prompt"]], [row["drop_prompt"]])[0])
+    assert torch.equal(prompts.get([0], [True]), prompts.get([3], [True]))
+
+
+def test_micro_batches_are_the_same_for_every_worker_count(tmp_path: Path, model: Path) -> None:
+    whole, job, prompts = _reader(tmp_path, model)
+    halves = [StepReader(job, prompts, HOW, rank=rank, world_size=2) for rank in (0, 1)]
+    for step in (0, 1, 5):
+        both = whole.get(step, 6)
+        for rank, half in enumerate(halves):
+            mine = half.get(step, 6)
+            assert len(mine) == 1
+            assert _same(mine[0], both[rank])
+
+
+def test_reading_ahead_does_not_change_what_is_read(tmp_path: Path, model: Path) -> None:
+    reader, job, prompts = _reader(tmp_path, model)
+    in_order = [reader.get(step, 6)[0] for step in range(6)]
+    fresh = StepReader(job, prompts, HOW, rank=0, world_size=1)
+    assert all(_same(fresh.get(step, 6)[0], in_order[step]) for step in (4, 0, 1))
+
+
+def test_a_missing_latent_is_refused(tmp_path: Path, model: Path) -> None:
+    _, job, prompts = _reader(tmp_path, model)
+    elsewhere = replace(job, store=Storage(str(tmp_path / "empty")))
+    with pytest.raises(InputError, match="run the score stage"):
+        StepReader(elsewhere, prompts, HOW, rank=0, world_size=1).get(0, 6)
+
+
+def test_embeddings_do_not_depend_on_when_a_prompt_is_needed(model: Path) -> None:
+    pipeline = load_pipeline(training_config(model, Path("store")).model, vae=None)
+    texts = [f"{PROMPTS[i % 4]} {i}" for i in range(BATCH + 3)]
+    first, second = (PromptEmbeddings(pipeline, texts, torch.float32) for _ in range(2))
+    last = second.get([BATCH + 2], [False])
+    assert torch.equal(first.get(range(BATCH + 3), [False] * (BATCH + 3))[-1:], last)
+    assert torch.allclose(last, encode_prompts(pipeline, [texts[-1]]), atol=1e-5)

@@ -1,0 +1,197 @@
+"""Whole runs of six steps on warm workers, in Ray Train's place."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from prefopt.config import RunConfig
+from prefopt.data.storage import Storage
+from prefopt.models.loading import load_pipeline
+from prefopt.stages.base import StageContext, StageResult
+from prefopt.stages.train import prepare
+from tests.kit.models import tiny_pipeline
+from tests.kit.training import fresh_output, read_steps, training_config, training_context, with_workers
+from tests.kit.workers import WorkerGroup
+
+ADAPTIVE = {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1}}
+GENTLE = {"lr": 1e-4, "warmup_steps": 2}
+RUNS: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "adaptive": {"objective": ADAPTIVE},
+    "global": {"objective": ADAPTIVE | {"u": {"normalise": "global"}}},
+    "reference": {"objective": ADAPTIVE | {"u": {"normalise": "reference"}}},
+    "offline": {"objective": ADAPTIVE | {"u": {"source": "offline", "warmup": 1}}},
+    "product": {"objective": ADAPTIVE | {"u": {"source": "product", "warmup": 1}}},
+    "lora": {"objective": ADAPTIVE, "method": "lora"},
+    "smpo": {"objective": {"name": "smpo", "beta": 2000, "gamma": 3}, "inversion": "renoise"},
+    "bf16": {"objective": ADAPTIVE, "precision": "bf16"},
+}
+
+
+class Lab:
+    """Runs by name and number of workers, each done once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.model = tiny_pipeline(root / "model")
+        self._groups: dict[int, WorkerGroup] = {}
+        self._done: dict[tuple[str, int], tuple[StageContext, StageResult]] = {}
+
+    def group(self, workers: int) -> WorkerGroup:
+        if workers not in self._groups:
+            self._groups[workers] = WorkerGroup(workers, self.root / "rendezvous")
+        return self._groups[workers]
+
+    def config(self, name: str, workers: int) -> RunConfig:
+        return with_workers(training_config(self.model, self.root / "store", optimizer=GENTLE, **RUNS[name]), workers)
+
+    def run(self, name: str, workers: int = 1) -> tuple[StageContext, StageResult]:
+        if (name, workers) not in self._done:
+            context = training_context(self.root / f"{name}-{workers}", self.config(name, workers))
+            self._done[name, workers] = (context, self.group(workers).run_stage(context))
+        return self._done[name, workers]
+
+    def close(self) -> None:
+        for group in self._groups.values():
+            group.close()
+
+
+@pytest.fixture(scope="module")
+def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    made = Lab(tmp_path_factory.mktemp("runs"))
+    yield made
+    made.close()
+
+
+def digests(context: StageContext, result: StageResult) -> dict[str, str]:
+    return {file: hashlib.sha256(context.output.read_bytes(file)).hexdigest() for file in result.files}
+
+
+def steps(context: StageContext) -> list[dict[str, Any]]:
+    return read_steps(Path(context.output.path("")))
+
+
+@pytest.mark.parametrize("name", ["dpo", "adaptive", "global", "lora", "product", "smpo"])
+def test_one_and_two_workers_write_the_same_bytes(lab: Lab, name: str) -> None:
+    assert digests(*lab.run(name, 1)) == digests(*lab.run(name, 2))
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_figures_of_a_run(lab: Lab, name: str) -> None:
+    context, result = lab.run(name)
+    lines = steps(context)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[0]["lr"] == pytest.approx(5e-5)
+    assert {line["lr"] for line in lines[1:]} == {1e-4}
+    assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 and not line["skipped"] for line in lines)
+    if name != "offline":
+        assert lines[0]["loss"] == pytest.approx(math.log(2), abs=2e-3 if name == "bf16" else 1e-6)
+    assert lines[0]["accuracy"] == 0.5 or name == "bf16"
+    assert lines[5]["error_w"] != lines[0]["error_w"]
+    assert result.rows.in_ == result.rows.out == 48
+
+
+def test_objectives_differ(lab: Lab) -> None:
+    names = [name for name in RUNS if name != "bf16"]
+    assert len({steps(lab.run(name)[0])[3]["loss"] for name in names}) == len(names)
+
+
+def test_online_u_of_every_visit_is_kept(lab: Lab) -> None:
+    context, result = lab.run("adaptive")
+    assert "minority.parquet" in result.files
+    table = context.output.read_table("minority.parquet")
+    visits = context.parents["score"].storage.read_table("visits-00000.parquet")
+    for name in ("visit_id", "pair_id", "vote_id"):
+        assert table[name].to_pylist() == visits[name].to_pylist()
+    u = table["u"].to_numpy().reshape(6, 8)
+    assert table["step"].to_pylist() == [1 + i // 8 for i in range(48)]
+    assert ((u >= 0) & (u <= 1)).all()
+    assert (u[0] == 0).all()
+    assert u[2:].min(axis=1).max() > 0
+    lines = steps(context)
+    assert np.allclose(u.mean(axis=1), [line["u_online_mean"] for line in lines])
+    assert lines[3]["u_mean"] == lines[3]["u_online_mean"]
+    assert lines[3]["u_offline_mean"] > 0
+    assert -1 <= lines[3]["u_rank_correlation"] <= 1
+
+
+@pytest.mark.parametrize("name", ["dpo", "smpo", "offline"])
+def test_runs_without_online_u_write_no_minority_table(lab: Lab, name: str) -> None:
+    context, result = lab.run(name)
+    assert "minority.parquet" not in result.files
+    assert "u_online_mean" not in steps(context)[0]
+
+
+def test_product_is_online_times_offline(lab: Lab) -> None:
+    lines = steps(lab.run("product")[0])
+    assert lines[0]["u_mean"] == 0
+    assert all(0 < line["u_mean"] < min(line["u_online_mean"], line["u_offline_mean"]) for line in lines[2:])
+
+
+def test_the_full_model_loads_and_has_moved(lab: Lab) -> None:
+    context, _ = lab.run("adaptive")
+    tuned = StableDiffusionPipeline.from_pretrained(context.output.path("model")).unet.state_dict()
+    base = load_pipeline(context.config.model).unet.state_dict()
+    moved = [float((tuned[name] - base[name]).abs().max()) for name in base]
+    assert 1e-5 < max(moved) < 1e-2
+    assert sum(value > 0 for value in moved) > 0.9 * len(moved)
+
+
+def test_the_adapter_loads_and_acts(lab: Lab) -> None:
+    context, result = lab.run("lora")
+    assert [file for file in result.files if file.startswith("model/")] == ["model/pytorch_lora_weights.safetensors"]
+    pipeline = load_pipeline(context.config.model)
+    x, t, e = torch.ones(1, 4, 8, 8), torch.tensor([500]), torch.ones(1, 16, 32)
+    before = pipeline.unet(x, t, e).sample
+    pipeline.load_lora_weights(context.output.path("model"))
+    assert not torch.equal(pipeline.unet(x, t, e).sample, before)
+
+
+def interrupt(context: StageContext, directory: Path) -> StageContext:
+    """What a run that died after its checkpoint at step 3 leaves behind, in another directory."""
+    shutil.copytree(context.output.path("work"), directory / "work")
+    shutil.rmtree(directory / "work" / "checkpoints" / "step-00000006")
+    for file in (directory / "work" / "segments").glob("*-00000003-00000006.*"):
+        file.unlink()
+    return fresh_output(context, directory)
+
+
+@pytest.mark.parametrize(("name", "workers"), [("adaptive", 1), ("adaptive", 2), ("lora", 1)])
+def test_resumed_equals_uninterrupted(lab: Lab, tmp_path: Path, name: str, workers: int) -> None:
+    context, result = lab.run(name, workers)
+    again = interrupt(context, tmp_path / "again")
+    resumed = lab.group(workers).run_stage(again)
+    assert not Storage(again.output.path("work")).exists("segments/steps-00000000-00000006.jsonl")
+    assert digests(again, resumed) == digests(context, result)
+
+
+def test_a_run_at_zero_0_resumes_on_another_number_of_workers(lab: Lab, tmp_path: Path) -> None:
+    context, result = lab.run("adaptive", 2)
+    again = interrupt(context, tmp_path / "again")
+    assert digests(again, lab.group(1).run_stage(again)) == digests(context, result)
+
+
+def test_a_broken_newest_checkpoint_is_passed_over(lab: Lab, tmp_path: Path) -> None:
+    context, result = lab.run("adaptive", 1)
+    again = fresh_output(context, tmp_path / "again")
+    shutil.copytree(context.output.path("work"), tmp_path / "again" / "work")
+    newest = tmp_path / "again" / "work" / "checkpoints" / "step-00000006"
+    broken = newest / "engine" / "mp_rank_00_model_states.pt"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    assert digests(again, lab.group(1).run_stage(again)) == digests(context, result)
+    assert broken.stat().st_size > 1000
+
+
+def test_a_diverging_run_is_stopped_by_a_guard(lab: Lab, tmp_path: Path) -> None:
+    config = training_config(lab.model, lab.root / "store", optimizer={"lr": 1e30})
+    job, _ = prepare(training_context(tmp_path, config))
+    answer = lab.group(1).train(job)
+    assert "diverged at step" in answer["guard"]

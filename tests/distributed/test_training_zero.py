@@ -1,0 +1,115 @@
+"""Every ZeRO stage trains alike, keeps true averages, and resumes. ZeRO 3 has workers of its own: it replaces
+`torch.nn.functional.linear` in their processes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prefopt.config import RunConfig
+from prefopt.diffusion.errors import denoising_error
+from prefopt.models.adapters import POLICY, add_adapters
+from prefopt.models.loading import load_pipeline
+from prefopt.stages.train import prepare
+from tests.distributed.test_training_runs import digests, interrupt, steps
+from tests.kit.models import tiny_pipeline
+from tests.kit.training import training_config, training_context
+from tests.kit.workers import WorkerGroup
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHARDED = {"stage3_param_persistence_threshold": 0}
+ADAPTIVE = {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1}}
+
+
+class Lab:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.model = tiny_pipeline(root / "model")
+        self._groups: dict[bool, WorkerGroup] = {}
+
+    def group(self, zero: int) -> WorkerGroup:
+        third = zero == 3
+        if third not in self._groups:
+            self._groups[third] = WorkerGroup(2, self.root / f"rendezvous-{third}")
+        return self._groups[third]
+
+    def config(self, zero: int, **options: Any) -> RunConfig:
+        options = {"objective": ADAPTIVE, "optimizer": {"lr": 1e-5}, **options}
+        return training_config(self.model, self.root / "store", zero=zero, workers=2, **options)
+
+    def close(self) -> None:
+        for group in self._groups.values():
+            group.close()
+
+
+@pytest.fixture(scope="module")
+def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    made = Lab(tmp_path_factory.mktemp("zero"))
+    yield made
+    made.close()
+
+
+def _options(zero: int) -> dict[str, Any]:
+    return SHARDED if zero == 3 else {}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_losses_agree_across_stages(lab: Lab, tmp_path: Path, method: str) -> None:
+    curves = []
+    for zero in (0, 1, 2, 3):
+        context = training_context(tmp_path / str(zero), lab.config(zero, method=method))
+        lab.group(zero).run_stage(context, **_options(zero))
+        curves.append([line["loss"] for line in steps(context)])
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0], abs=2e-5)
+        assert sum(a - b for a, b in zip(curve, curves[0], strict=True)) / len(curve) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_annotators_are_the_averages_of_the_policy(lab: Lab, tmp_path: Path, method: str, zero: int) -> None:
+    config = lab.config(zero, method=method, optimizer={"lr": 1e-3})
+    job, _ = prepare(training_context(tmp_path, config))
+    seen = lab.group(zero).probe(replace(job, zero_options=_options(zero)), steps=4)
+    batch, errors = seen["batch"], seen["errors"]
+    plain = {who: _average(seen["history"], decay) for who, decay in (("slow", 0.9999), ("fast", 0.2))}
+    plain["policy"] = seen["history"][-1]
+    for who, weights in plain.items():
+        unet = load_pipeline(config.model).unet
+        if method == "lora":
+            add_adapters(unet, config.train.lora, (POLICY,), config.seed)
+        unet.load_state_dict(weights, strict=method == "full")
+        with torch.no_grad():
+            expected = denoising_error(unet(batch.xt, batch.t, batch.embeddings).sample, batch.target)
+        assert torch.allclose(errors[who], expected, rtol=0, atol=1e-6)
+    for who in ("slow", "fast", "reference"):
+        assert float((errors[who] - errors["policy"]).abs().min()) > 1e-6
+
+
+def _average(history: list[dict[str, torch.Tensor]], decay: float) -> dict[str, torch.Tensor]:
+    """A plain loop in float64, with the ramp: for these few steps the cap is below 0.5."""
+    average = {name: value.double() for name, value in history[0].items()}
+    for n, weights in enumerate(history[1:], start=1):
+        keep = min(0.9999 if decay > 0.5 else 0.5, (1 + n) / (10 + n))
+        average = {name: keep * average[name] + (1 - keep) * weights[name].double() for name in average}
+    return {name: value.float() for name, value in average.items()}
+
+
+@pytest.mark.parametrize(("zero", "method"), [(1, "full"), (2, "full"), (3, "full"), (3, "lora")])
+def test_resumed_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, method: str) -> None:
+    context = training_context(tmp_path / "whole", lab.config(zero, method=method))
+    result = lab.group(zero).run_stage(context, **_options(zero))
+    again = interrupt(context, tmp_path / "again")
+    resumed = lab.group(zero).run_stage(again, **_options(zero))
+    assert digests(again, resumed) == digests(context, result)
+
+
+@pytest.mark.parametrize("zero", [1, 3])
+def test_bf16_runs_sharded(lab: Lab, tmp_path: Path, zero: int) -> None:
+    context = training_context(tmp_path, lab.config(zero, precision="bf16", steps=3))
+    lab.group(zero).run_stage(context, **_options(zero))
+    assert [line["skipped"] for line in steps(context)] == [False] * 3

@@ -1,0 +1,161 @@
+"""A training stage's inputs, made up: pairs, scores, visits and latents of random numbers."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prefopt.config import RunConfig, parse_config
+from prefopt.data.ids import digest, row_normal, row_uniform
+from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file
+from prefopt.data.schema import PAIRS, SCORES
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore, pack_array
+from prefopt.data.visits import Example, inverted_store_family, latent_key, latent_store_family, plan_visits
+from prefopt.models.identity import model_digest
+from prefopt.stages.base import StageContext, StageOutput
+from tests.kit.models import LATENT_SHAPE, RESOLUTION
+
+NUM_PAIRS = 24
+PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow circle")
+
+
+def training_config(model: Path, store: Path, *, inversion: str = "none", **train: Any) -> RunConfig:
+    """A config for a few steps on two micro-batches of four pairs each."""
+    defaults: dict[str, Any] = {
+        "method": "full",
+        "steps": 6,
+        "global_batch": 8,
+        "micro_batch": 4,
+        "checkpoint_every": 3,
+        "optimizer": {"lr": 1e-3, "warmup_steps": 2},
+        "objective": {"name": "dpo", "beta": 2000},
+    }
+    panel = {"rewards": ["world/style", "world/taste"]}
+    visits = {"inversion": inversion, "steps": 2, "drop_prompt": 0.2, "flip": 0.5}
+    tree = {
+        "name": "kit",
+        "store": str(store),
+        "model": {"path": str(model)},
+        "ingest": {"sources": [{"kind": "world", "pairs": NUM_PAIRS}]},
+        "score": {"resolution": RESOLUTION, "alpha": {"reward": "world/taste"}, "panel": panel, "visits": visits},
+        "train": {**defaults, **train},
+        "evaluate": {"rewards": ["world/true"]},
+        "cluster": {"worker_cpus": 0.5, "threads": 1},
+    }
+    return parse_config(tree, "kit")
+
+
+@dataclass
+class Reported:
+    """A progress that remembers its last call."""
+
+    done: int = 0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        self.done = done
+
+
+def training_context(directory: Path, config: RunConfig, *, split: str = "train", scored: bool = True) -> StageContext:
+    """A context whose parents and stores hold what `config` needs. The same config gives the same inputs."""
+    pairs = [_pair(index, split) for index in range(NUM_PAIRS)]
+    examples = [
+        Example(
+            row["pair_id"], digest("vote", row["pair_id"]), 0, 1, float(index % 3 > 0), row["image_0"], row["image_1"]
+        )
+        for index, row in enumerate(pairs)
+    ]
+    visits = plan_visits(examples, config.train.steps * config.train.global_batch, config.score.visits, 1000)
+    store = Storage(config.store)
+    _fill_stores(store, config, pairs, visits)
+    ingest = _finished(
+        Storage(str(directory / "ingest")), "ingest", {"pairs-00000": pa.Table.from_pylist(pairs, schema=PAIRS)}
+    )
+    scores = pa.Table.from_pylist([_score(row["pair_id"], scored) for row in pairs], schema=SCORES)
+    score = _finished(Storage(str(directory / "score")), "score", {"visits-00000": visits, "scores-00000": scores})
+    return StageContext(
+        config=config,
+        sources=(),
+        parents={"ingest": ingest, "score": score},
+        output=Storage(str(directory / "train")),
+        store=store,
+        logs=Storage(str(directory / "logs")),
+        progress=Reported(),
+    )
+
+
+def with_workers(config: RunConfig, workers: int) -> RunConfig:
+    """The same config on another number of workers."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"workers": workers})})
+
+
+def fresh_output(context: StageContext, directory: Path) -> StageContext:
+    """The same inputs, another output directory."""
+    return replace(context, output=Storage(str(directory)), logs=Storage(f"{directory}-logs"), progress=Reported())
+
+
+def read_steps(directory: Path) -> list[dict[str, Any]]:
+    """The lines of a steps.jsonl."""
+    return [json.loads(line) for line in (directory / "steps.jsonl").read_text().splitlines()]
+
+
+def _pair(index: int, split: str) -> dict[str, Any]:
+    first, second = sorted((digest("image", str(index), "a"), digest("image", str(index), "b")))
+    return {
+        "pair_id": digest("pair", str(index)),
+        "prompt": PROMPTS[index % len(PROMPTS)],
+        "image_0": first,
+        "image_1": second,
+        "split": split,
+        "source_file": "kit",
+        "source_row": index,
+    }
+
+
+def _score(pair_id: str, scored: bool) -> dict[str, Any]:
+    def uniform(purpose: str) -> float:
+        return row_uniform(0, purpose, pair_id)
+
+    stability = uniform("stability")
+    u = stability * uniform("confidence")
+    known = {"alpha": uniform("alpha"), "confidence": uniform("confidence"), "stability": stability, "u": u}
+    return {"pair_id": pair_id, "majority": 1.0, "margins": None, **(known if scored else dict.fromkeys(known))}
+
+
+def _fill_stores(store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table) -> None:
+    family = (model_digest(config.model), config.score.resolution, LATENT_SHAPE)
+    keys = [latent_key(row[f"image_{i}"], flip) for row in pairs for i in (0, 1) for flip in (False, True)]
+    latents = RowStore(store, "x0", latent_store_family(*family))
+    latents.append(pa.table({"key": keys, "x0": [_latent("x0", key) for key in keys]}))
+    if config.score.visits.inversion != "none":
+        inverted = RowStore(store, "inverted", inverted_store_family(*family, config.score.visits))
+        keys = visits["inverted_key"].to_pylist()
+        columns = {f"xt_{i}": [_latent(f"xt_{i}", key) for key in keys] for i in (0, 1)}
+        inverted.append(pa.table({"key": keys, **columns}))
+
+
+def _latent(kind: str, key: str) -> bytes:
+    return pack_array(row_normal(LATENT_SHAPE, 0, kind, key).astype(np.float32))
+
+
+def _finished(storage: Storage, stage: str, tables: dict[str, pa.Table]) -> StageOutput:
+    for name, table in tables.items():
+        storage.write_table(f"{name}.parquet", table)
+    count = len(next(iter(tables.values())))
+    manifest = Manifest(
+        stage=stage,
+        key="0" * 64,
+        parents={},
+        config_hash="0" * 64,
+        code_version=1,
+        commit="unknown",
+        environment={},
+        unit="pair",
+        rows=Rows(**{"in": count, "out": count}),
+        files=[describe_file(storage, f"{name}.parquet") for name in sorted(tables)],
+    )
+    commit_manifest(storage, manifest)
+    return StageOutput(storage, manifest)

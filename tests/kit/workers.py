@@ -1,0 +1,83 @@
+"""Warm training workers: a gloo process group of Ray actors that trains one job after another, without Ray Train."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from prefopt.distributed.training.job import TrainingJob
+from prefopt.stages.base import StageContext, StageResult
+
+
+@ray.remote(num_cpus=0.5)
+class _Worker:
+    def connect(self, rank: int, count: int, rendezvous: str) -> None:
+        import torch
+        import torch.distributed as dist
+
+        torch.set_num_threads(1)
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=count)
+
+    def train(self, job: TrainingJob) -> dict[str, Any]:
+        import torch
+
+        from prefopt.distributed.training.worker import train_job
+
+        return train_job(job, torch.device("cpu"))
+
+    def probe(self, job: TrainingJob, steps: int) -> dict[str, Any]:
+        import torch
+
+        from prefopt.diffusion.errors import denoising_error
+        from prefopt.distributed.training.worker import build_run
+
+        torch.set_num_threads(1)
+        run = build_run(job, torch.device("cpu"))
+        engine, history = run.models.engine, []
+        for step in range(steps):
+            run.trainer.step(run.reader.get(step, steps), job.config.train.optimizer.lr)
+            with engine.float32_values(list(engine.parameters)) as values:
+                history.append(dict(zip(engine.parameters, [value.clone() for value in values], strict=True)))
+        batch = run.reader.get(0, steps)[0]
+        predictions = {who: run.models.predict(who, batch) for who in ("policy", "slow", "fast", "reference")}
+        errors = {who: denoising_error(prediction, batch.target) for who, prediction in predictions.items()}
+        return {"history": history, "errors": errors, "batch": batch}
+
+
+class WorkerGroup:
+    """Some workers that stay. Needs a running Ray."""
+
+    def __init__(self, count: int, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.count = count
+        self._workers = [_Worker.remote() for _ in range(count)]
+        rendezvous = str(directory / f"rendezvous-{count}")
+        ray.get([worker.connect.remote(rank, count, rendezvous) for rank, worker in enumerate(self._workers)])
+
+    def train(self, job: TrainingJob) -> dict[str, Any]:
+        """Train a job on all workers; returns the first one's answer."""
+        answer: dict[str, Any] = ray.get([worker.train.remote(job) for worker in self._workers])[0]
+        return answer
+
+    def run_stage(self, context: StageContext, **options: Any) -> StageResult:
+        """The whole train stage with these workers in Ray Train's place; `options` are ZeRO options."""
+        from dataclasses import replace
+
+        from prefopt.stages.train import finish, prepare
+
+        job, plan = prepare(context)
+        answer = self.train(replace(job, zero_options=options))
+        return finish(context, job, plan, answer["segments"])
+
+    def probe(self, job: TrainingJob, steps: int) -> dict[str, Any]:
+        """Take some steps; returns the first worker's view: the policy's weights after each, and the errors of all
+        models on that worker's first micro-batch, with the batch itself."""
+        answer: dict[str, Any] = ray.get([worker.probe.remote(job, steps) for worker in self._workers])[0]
+        return answer
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            ray.kill(worker)
