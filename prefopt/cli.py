@@ -100,6 +100,28 @@ for _name, _help in {
 
 
 @app.command()
+def card(
+    config: ConfigPath,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    limit: Limit = None,
+    json_: AsJson = False,
+) -> None:
+    """Print the data card: votes, ties, duplicates, contradictions, annotators, quarantine, flips."""
+    from prefopt.evaluation.card import data_card
+
+    tree, place = _configure(config, run_dir, set_, limit, None)
+    chain = Chain(tree, place, start_engine=lambda: None, progress=lambda done, total, what: None)
+    ingest, inject = (chain.finished(stage, needed_by="card") for stage in ("ingest", "inject"))
+    figures = data_card(ingest, inject).as_dict()
+    if json_:
+        _print_json(figures)
+    else:
+        for name, value in figures.items():
+            typer.echo(f"{name.replace('_', ' ')}: {json.dumps(value) if isinstance(value, dict) else value}")
+
+
+@app.command()
 def verify(directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")]) -> None:
     """Re-hash every file that the manifests of a run list."""
     from prefopt.data import manifest as manifests

@@ -67,19 +67,20 @@ class Chain:
         output = self.directory(spec.name)
         skipped = self.is_done(spec.name)
         if not skipped:
-            parents = {name: self._parent(spec.name, name) for name in spec.parents}
+            parents = {name: self.finished(name, needed_by=spec.name) for name in spec.parents}
             self._execute(spec, parents, output)
         manifest = read_manifest(output)
         self._note(spec, output)
         return StageOutcome(spec.name, skipped, StageOutput(output, manifest))
 
-    def _parent(self, stage: str, parent: str) -> StageOutput:
-        if not self.is_done(parent):
+    def finished(self, stage: str, needed_by: str) -> StageOutput:
+        """The output of a finished stage; InputError if this run does not hold it."""
+        if not self.is_done(stage):
             raise InputError(
-                f"{stage} needs the output of {parent}, which {self._run.uri} does not hold for this config:"
-                f" run `prefopt {parent}` first, or `prefopt run` for the whole chain."
+                f"{needed_by} needs the output of {stage}, which {self._run.uri} does not hold for this config:"
+                f" run `prefopt {stage}` first, or `prefopt run` for the whole chain."
             )
-        directory = self.directory(parent)
+        directory = self.directory(stage)
         return StageOutput(directory, read_manifest(directory))
 
     def _execute(self, spec: StageSpec, parents: dict[str, StageOutput], output: Storage) -> None:

@@ -75,7 +75,7 @@ def config_tree(place: Path, sources: Iterable[dict[str, Any]], **branches: Any)
         "store": str(place / "store"),
         "model": {"path": "world"},
         "ingest": {"sources": list(sources), "unit_rows": 16, "split": {"validation": 0.1, "test": 0.2}},
-        "score": {"resolution": 32, "batch": 8, "unit_images": 16},
+        "score": {"resolution": 32, "batch": 8, "unit_images": 32},
         "train": {"steps": 2, "global_batch": 4, "micro_batch": 2},
         "evaluate": {"rewards": ["world/true"]},
         "cluster": {"workers": 2, "worker_cpus": 0.5},

@@ -54,7 +54,7 @@ def read_rows(root: Storage, unit: dict[str, Any], columns: list[str]) -> Iterat
     elif file.endswith(".jsonl"):
         yield from _read_lines(root, unit)
     else:
-        rows = itertools.islice(_text_rows(root, file, columns), unit["start"], unit["start"] + unit["count"])
+        rows = itertools.islice(_text_rows(root, file, []), unit["start"], unit["start"] + unit["count"])
         yield from enumerate(rows, start=unit["start"])
 
 

@@ -45,7 +45,7 @@ def votes(source: Source) -> list[tuple[int, int, Any, str, str]]:
 
 SHAPES = [
     (VOTE, {"p": "x", "a": "a.png", "b": "b.png", "y": 0.25, "who": "ann", "t": 7}, [(0, 1, 0.25, "ann", "7")]),
-    (COUNTS, {"p": "x", "a": "a.png", "b": "b.png", "m": 2, "n": 1}, [(0, 1, label, "", "") for label in (1.0, 1.0, 0.0)]),
+    (COUNTS, {"p": "x", "a": "a.png", "b": "b.png", "m": 2, "n": 1}, [(0, 1, label, "", "") for label in (1.0, 1.0, 0.0)]),  # noqa: E501
     (
         RANKING,
         {"p": "x", "i": ["a.png", "b.png", "c.png"], "r": [2, 1, 2], "who": "bob"},

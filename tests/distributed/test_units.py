@@ -1,0 +1,74 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefopt.config.cluster import ClusterConfig
+from prefopt.data.storage import Storage
+from prefopt.distributed.units import Unit, run_units
+from prefopt.errors import InputError
+from tests.kit.units import ERRORS, Squares, Unloadable
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Place:
+    """A directory of receipts and one of calls."""
+
+    def __init__(self, place: Path) -> None:
+        self.calls, self.receipts = place / "calls", Storage(str(place / "receipts"))
+        self.calls.mkdir()
+        self.said: list[tuple[int, int, str]] = []
+
+    def run(self, payloads: list[dict[str, Any]], actors: bool = False, worker: Any = None) -> list[dict[str, Any]]:
+        return run_units(
+            [Unit(f"unit {payload['number']}", payload) for payload in payloads],
+            worker or partial(Squares, str(self.calls)),
+            receipts=self.receipts,
+            cluster=ClusterConfig(),
+            progress=lambda done, total, what: self.said.append((done, total, what)),
+            what="squares",
+            actors=actors,
+        )
+
+    def called(self) -> list[str]:
+        return sorted(path.name for path in self.calls.iterdir())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("actors", [False, True])
+def test_receipts_come_in_the_order_of_the_units(place: Place, actors: bool) -> None:
+    receipts = place.run([{"number": n} for n in (5, 1, 3)], actors)
+    assert receipts == [{"square": 25}, {"square": 1}, {"square": 9}]
+    assert place.said == [(n, 3, "squares") for n in range(4)]
+
+
+def test_units_with_a_receipt_are_not_done_again(place: Place) -> None:
+    place.run([{"number": n} for n in range(4)])
+    place.receipts.delete("unit 2.json")
+    place.said.clear()
+    assert place.run([{"number": n} for n in range(5)]) == [{"square": n * n} for n in range(5)]
+    assert place.called() == ["0-0", "1-0", "2-0", "2-1", "3-0", "4-0"]
+    assert place.said[0] == (3, 5, "squares")
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_workers_error_ends_the_run_as_itself(place: Place, kind: str) -> None:
+    with pytest.raises(ERRORS[kind], match=r"^unit 2 failed$"):
+        place.run([{"number": 1}, {"number": 2, "error": kind}])
+    assert not place.receipts.exists("unit 2.json")
+    assert place.run([{"number": 1}, {"number": 2}])[1] == {"square": 4}
+
+
+def test_a_worker_that_cannot_be_made_ends_the_run(place: Place) -> None:
+    with pytest.raises(InputError, match="no such model"):
+        place.run([{"number": 1}], actors=True, worker=Unloadable)
+
+
+def test_no_units_no_work(place: Place) -> None:
+    assert place.run([]) == []
