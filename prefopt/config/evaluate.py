@@ -27,7 +27,7 @@ class AccuracyConfig(Branch):
     """Implicit accuracy of the tuned model on held-out pairs."""
 
     pairs: Annotated[int, Field(ge=0)] = 512
-    """At most so many test pairs; 0 leaves the measurement out."""
+    """At most so many pairs of the split; 0 leaves the measurement out."""
     draws: Count = 4
     """Timesteps and noises per pair."""
 
@@ -35,8 +35,10 @@ class AccuracyConfig(Branch):
 class EvaluateConfig(Branch):
     """Images, scores, win rates, report."""
 
+    split: Literal["test", "validation"] = "test"
+    """Whose prompts and pairs are used. Choose settings on `validation`; report `test`."""
     prompts: Count = 500
-    """At most so many prompts of the test split, the first in hash order."""
+    """At most so many prompts of the split, the first in hash order."""
     samples_per_prompt: Count = 1
     seed: int = 0
     sampler: SamplerConfig = SamplerConfig()

@@ -195,7 +195,8 @@ class InvertVisits:
         settings = self._config.score.visits
 
         def predict(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-            return self._pipeline.unet(x, at, encoder_hidden_states=states).sample
+            prediction: torch.Tensor = self._pipeline.unet(x, at, encoder_hidden_states=states).sample
+            return prediction
 
         xt = invert(
             predict,

@@ -56,14 +56,15 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
         truncation=True,
         return_tensors="pt",
     )
-    return pipeline.text_encoder(tokens.input_ids.to(pipeline.text_encoder.device))[0]
+    embeddings: torch.Tensor = pipeline.text_encoder(tokens.input_ids.to(pipeline.text_encoder.device))[0]
+    return embeddings
 
 
 @torch.no_grad()
 def encode_images(pipeline: StableDiffusionPipeline, pixels_BCHW: torch.Tensor) -> torch.Tensor:
     """Scaled latents, the mode of the VAE's posterior, of pixels in [-1, 1]."""
-    latents = pipeline.vae.encode(pixels_BCHW).latent_dist.mode()
-    return latents * pipeline.vae.config.scaling_factor
+    latents: torch.Tensor = pipeline.vae.encode(pixels_BCHW).latent_dist.mode()
+    return latents * float(pipeline.vae.config.scaling_factor)
 
 
 def image_pixels(image: Image.Image, resolution: int, flip: bool = False) -> np.ndarray:

@@ -11,8 +11,10 @@ from PIL import Image
 class Reward(Protocol):
     """A loaded reward model. Higher is better; the score of an image depends on that image and prompt alone."""
 
-    name: str
-    version: str
+    @property
+    def name(self) -> str:
+        """The name in configs and tables."""
+        ...
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """float32 [n] from n RGB images and n prompts."""

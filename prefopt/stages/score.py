@@ -81,7 +81,7 @@ def _wanted_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, b
         for side in (0, 1):
             image = images[row["pair_id"]][f"image_{side}"]
             wanted[row[f"latent_key_{side}"]] = (image, row[f"flip_{side}"])
-    for row in pairs.filter(pc.equal(pairs["split"], "test")).to_pylist():
+    for row in pairs.filter(pc.not_equal(pairs["split"], "train")).to_pylist():
         for image in (row["image_0"], row["image_1"]):
             wanted[latent_key(image, False)] = (image, False)
     return wanted

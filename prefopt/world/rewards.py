@@ -26,7 +26,6 @@ class WorldReward:
 
     name: str
     formula: Formula
-    version: str = "1"
 
     def score(self, images: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float32]:
         """Scores [n] of images (uint8 [32, 32, 3] or PIL RGB) for their prompts.

@@ -36,7 +36,7 @@ def test_there_are_examples() -> None:
     assert "quickstart" in [path.stem for path in EXAMPLES]
 
 
-SOURCES = [
+SOURCES: list[dict[str, Any]] = [
     {"kind": "world", "pairs": 3},
     {"kind": "hpdv2", "path": "train.json", "images": "train"},
     {"kind": "folder", "path": "x.csv", "images": "x"},

@@ -142,6 +142,8 @@ def test_read_visits_reads_inverted_latents(tmp_path: Path) -> None:
     inverted.append(pa.table({"key": keys, **columns}))
     inverted.refresh()
     batch = read_visits(visits, store, inverted, SHAPE)
+    assert batch.xt_0 is not None
+    assert batch.xt_1 is not None
     assert np.array_equal(batch.xt_0, np.stack(sides[0]))
     assert np.array_equal(batch.xt_1, np.stack(sides[1]))
 

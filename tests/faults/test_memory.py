@@ -1,6 +1,8 @@
 """Memory stays flat in the number of rows: real-sized pictures through ingest and inject."""
 
 import io
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ def unique(picture: bytes, number: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("pictures")
     pictures = [jpeg(number) for number in range(PICTURES)]
     assert 120_000 < np.mean([len(picture) for picture in pictures]) < 320_000
@@ -65,7 +67,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "user_id": [f"user {n % 50}" for n in numbers],
                 }
                 writer.write_table(pa.table(columns, schema=schema))
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def peak(place: Path, source: Path, pairs: int) -> int:

@@ -43,7 +43,7 @@ def judgement(
     first: int | bytes | None,
     second: int | bytes | None,
     label: Any,
-    user: str | None = None,
+    user: str | int | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
     """A row in the Pick-a-Pic schema; images by number or as bytes."""

@@ -53,7 +53,6 @@ def test_a_reward_has_its_name_and_scores_finite_float32_without_chance(name: st
     prompts = ["a red circle"] * 7 + ["an astronaut"]
     scores = reward(name).score(images, prompts)
     assert reward(name).name == f"world/{name}"
-    assert reward(name).version
     assert scores.dtype == np.float32
     assert scores.shape == (8,)
     assert np.isfinite(scores).all()

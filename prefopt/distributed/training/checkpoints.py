@@ -3,7 +3,6 @@
 The engine's files are pickles; nothing is unpickled before its sha256 is what the manifest says.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -153,9 +152,3 @@ def copy_in(path: Path, target: Storage, relative: str) -> None:
         return
     with path.open("rb") as stream, target.open_output(relative) as output:
         shutil.copyfileobj(stream, output, 1 << 20)
-
-
-def dump_state(state: dict[str, Any]) -> dict[str, Any]:
-    """A state as it will come back from a manifest."""
-    restored: dict[str, Any] = json.loads(json.dumps(state))
-    return restored

@@ -62,8 +62,8 @@ class TrainingRun:
                 outcome, values = self.trainer.step(self.reader.get(step, train.steps), lr)
             except StepFailure as failure:
                 raise GuardError(
-                    f"Training diverged at step {step + 1}: {failure} not finite. Lower train.optimizer.lr, or look"
-                    " at the last lines of steps in the run's directory."
+                    f"Training diverged at step {step + 1}: not finite: {failure}. Lower train.optimizer.lr, or"
+                    " train.objective.beta, and run again."
                 ) from None
             online = values["u_online"].numpy() if "u_online" in values else None
             if self._rank == 0:

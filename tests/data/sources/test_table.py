@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 import pytest
 
 from prefopt.config.ingest import FolderSource, TableSource
@@ -43,7 +43,7 @@ def votes(source: Source) -> list[tuple[int, int, Any, str, str]]:
     return [(vote.first, vote.second, vote.label, vote.annotator, vote.time) for vote in row.votes]
 
 
-SHAPES = [
+SHAPES: list[tuple[dict[str, Any], dict[str, Any], list[Any]]] = [
     (VOTE, {"p": "x", "a": "a.png", "b": "b.png", "y": 0.25, "who": "ann", "t": 7}, [(0, 1, 0.25, "ann", "7")]),
     (COUNTS, {"p": "x", "a": "a.png", "b": "b.png", "m": 2, "n": 1}, [(0, 1, label, "", "") for label in (1.0, 1.0, 0.0)]),  # noqa: E501
     (

@@ -1,0 +1,233 @@
+"""Work units of evaluate: draw and score the images of some prompts, measure the gaps of some held-out pairs."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from prefopt.config import RunConfig
+from prefopt.data.ids import digest, prompt_id
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore
+from prefopt.data.visits import latent_store_family
+from prefopt.distributed.units import Unit
+from prefopt.errors import RewardError
+from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
+from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes
+from prefopt.evaluation.results import BASE, TUNED
+from prefopt.models.loading import load_pipeline
+from prefopt.models.shape import latent_shape
+from prefopt.rewards import Reward, reward_spec
+
+MODELS = (BASE, TUNED)
+GENERATION_VERSION = 1
+_PAIRS_PER_UNIT = 128
+
+IMAGE_ROWS = pa.schema(
+    [("prompt_id", pa.string()), ("prompt", pa.string()), ("sample", pa.int32()), ("png", pa.binary())]
+)
+SCORE_ROWS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("reward", pa.string()),
+        ("version", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+GAP_ROWS = pa.schema([("pair_id", pa.string()), ("draw", pa.int32()), ("t", pa.int32()), ("z", pa.float64())])
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What every worker of an evaluation is told."""
+
+    config: RunConfig
+    base_digest: str
+    tuned: Storage
+    """The train stage's model directory."""
+    output: Storage
+    store: Storage
+
+
+def image_units(prompts: Sequence[str], per_unit: int) -> list[Unit]:
+    """A unit per model and `per_unit` prompts: all of the base's, then all of the tuned model's."""
+    return [
+        Unit(
+            f"images-{model}-{number:05d}",
+            {"kind": "images", "model": model, "number": number, "prompts": list(prompts[start : start + per_unit])},
+        )
+        for model in MODELS
+        for number, start in enumerate(range(0, len(prompts), per_unit))
+    ]
+
+
+def accuracy_units(pairs: Sequence[HeldoutPair]) -> list[Unit]:
+    """Held-out pairs in fixed portions."""
+    return [
+        Unit(
+            f"accuracy-{number:05d}",
+            {
+                "kind": "accuracy",
+                "number": number,
+                "pairs": [asdict(pair) for pair in pairs[start : start + _PAIRS_PER_UNIT]],
+            },
+        )
+        for number, start in enumerate(range(0, len(pairs), _PAIRS_PER_UNIT))
+    ]
+
+
+def image_store(store: Storage, config: RunConfig, model_digest: str) -> RowStore:
+    """Images of one model under one sampler: a later evaluation of another tuned model finds its base's there."""
+    evaluate = config.evaluate
+    return RowStore(
+        store,
+        "generated",
+        {
+            "model": model_digest,
+            "sampler": evaluate.sampler.model_dump(mode="json"),
+            "seed": evaluate.seed,
+            "batch": evaluate.batch,
+            "version": GENERATION_VERSION,
+        },
+    )
+
+
+class EvaluateUnits:
+    """Does both kinds of units, so that one pool of actors serves the stage. Models are loaded when first needed."""
+
+    def __init__(self, job: EvaluationJob) -> None:
+        self._job, self._evaluate = job, job.config.evaluate
+        self._rewards = [reward_spec(name).load() for name in self._evaluate.rewards]
+        self._versions = [reward_spec(name).version for name in self._evaluate.rewards]
+
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._draw_unit(payload) if payload["kind"] == "images" else self._accuracy_unit(payload)
+
+    @cached_property
+    def _base(self) -> StableDiffusionPipeline:
+        pipeline = load_pipeline(self._job.config.model)
+        return pipeline.to("cuda") if self._job.config.cluster.worker_gpus else pipeline
+
+    @cached_property
+    def _tuned(self) -> StableDiffusionPipeline:
+        with _local_directory(self._job.tuned) as directory:
+            return load_tuned(self._base, self._job.config.model, directory)
+
+    @cached_property
+    def _generators(self) -> dict[str, ImageGenerator]:
+        return {}
+
+    def _generator(self, model: str) -> ImageGenerator:
+        if model not in self._generators:
+            pipeline = self._base if model == BASE else self._tuned
+            self._generators[model] = ImageGenerator(
+                pipeline, self._evaluate.sampler, batch=self._evaluate.batch, seed=self._evaluate.seed
+            )
+        return self._generators[model]
+
+    def _draw_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
+        model, samples = payload["model"], self._evaluate.samples_per_prompt
+        tasks = [(prompt, sample) for prompt in payload["prompts"] for sample in range(samples)]
+        pngs = self._stored(tasks) if model == BASE else self._drawn(model, tasks)
+        ids = {prompt: prompt_id(prompt) for prompt, _ in tasks}
+        name = f"{model}-{payload['number']:05d}.parquet"
+        rows = [
+            {"prompt_id": ids[prompt], "prompt": prompt, "sample": sample, "png": png}
+            for (prompt, sample), png in zip(tasks, pngs, strict=True)
+        ]
+        self._job.output.write_table(f"images-{name}", pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
+        self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, pngs))
+        return {"images": len(tasks), "files": [f"images-{name}", f"scores-{name}"]}
+
+    def _drawn(self, model: str, tasks: Sequence[Task]) -> list[bytes]:
+        return [png_bytes(image) for image in self._generator(model).images(tasks)] if tasks else []
+
+    def _stored(self, tasks: Sequence[Task]) -> list[bytes]:
+        """The base model's images, from the store where another run has left them."""
+        store = image_store(self._job.store, self._job.config, self._job.base_digest)
+        store.refresh()
+        keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
+        missing = store.missing(keyed)
+        if missing:
+            drawn = self._drawn(BASE, [keyed[key] for key in missing])
+            store.append(pa.table({"key": missing, "png": pa.array(drawn, pa.binary())}))
+            store.refresh()
+        pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
+        return pngs
+
+    def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]) -> pa.Table:
+        columns = [self._scores(reward, tasks, pngs) for reward in self._rewards]
+        rows = [
+            {"prompt_id": ids[prompt], "sample": sample, "reward": name, "version": version, "score": score}
+            for name, version, scores in zip(self._evaluate.rewards, self._versions, columns, strict=True)
+            for (prompt, sample), score in zip(tasks, scores, strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=SCORE_ROWS)
+
+    def _scores(self, reward: Reward, tasks: Sequence[Task], pngs: Sequence[bytes]) -> list[float]:
+        size, scores = self._evaluate.batch, []
+        for start in range(0, len(tasks), size):
+            images = [open_png(png) for png in pngs[start : start + size]]
+            prompts = [prompt for prompt, _ in tasks[start : start + size]]
+            scores += checked_scores(reward, images, prompts, size)
+        return scores
+
+    def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
+        pairs = [HeldoutPair(**row) for row in payload["pairs"]]
+        rows = self._gaps.measure(pairs, self._evaluate.accuracy.draws)
+        name = f"accuracy-{payload['number']:05d}.parquet"
+        self._job.output.write_table(name, pa.Table.from_pylist(rows, schema=GAP_ROWS))
+        return {"pairs": len(pairs), "files": [name]}
+
+    @cached_property
+    def _gaps(self) -> HeldoutGaps:
+        config, shape = self._job.config, latent_shape(self._job.config)
+        latents = RowStore(
+            self._job.store, "x0", latent_store_family(self._job.base_digest, config.score.resolution, shape)
+        )
+        latents.refresh()
+        return HeldoutGaps(
+            self._base, self._tuned, latents, shape, batch=self._evaluate.batch, seed=self._evaluate.seed
+        )
+
+
+def checked_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:
+    """Scores of at most `size` images, padded to `size`. RewardError unless they are finite float32."""
+    padding = size - len(images)
+    scores = reward.score([*images, *[images[-1]] * padding], [*prompts, *[prompts[-1]] * padding])
+    if scores.shape != (size,) or scores.dtype != np.float32:
+        raise RewardError(
+            f"Reward model {reward.name!r} gave {scores.dtype} {scores.shape} for {size} images: it must give float32"
+            f" ({size},)."
+        )
+    bad = np.flatnonzero(~np.isfinite(scores[: len(images)]))
+    if bad.size:
+        raise RewardError(
+            f"Reward model {reward.name!r} gave {scores[bad[0]]} for a generated image under the prompt"
+            f" {prompts[bad[0]][:80]!r}: scores must be finite. Mend the reward model, or leave it out of"
+            " evaluate.rewards."
+        )
+    return [float(score) for score in scores[: len(images)]]
+
+
+@contextmanager
+def _local_directory(storage: Storage) -> Iterator[Path]:
+    """A storage as a local directory: itself, or a copy for as long as the block runs."""
+    if storage.local:
+        yield Path(storage.path(""))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in storage.files():
+            target = Path(scratch) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(storage.read_bytes(name))
+        yield Path(scratch)

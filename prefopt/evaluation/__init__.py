@@ -1,0 +1,1 @@
+"""Evaluation: images, statistics, and the report."""

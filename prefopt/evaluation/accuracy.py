@@ -1,0 +1,123 @@
+"""Implicit accuracy on held-out pairs: does the tuned model prefer the winner more than its base does?"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from prefopt.data.ids import row_normal, row_uniform
+from prefopt.data.labels import TIE, vote_share
+from prefopt.data.store import RowStore, unpack_arrays
+from prefopt.data.visits import LATENT_DTYPE, latent_key
+from prefopt.diffusion import add_noise, denoising_error, error_gap, prediction_target
+from prefopt.models.loading import encode_prompts, noise_schedule
+
+
+@dataclass(frozen=True)
+class HeldoutPair:
+    """A test pair whose votes name a winner."""
+
+    pair_id: str
+    prompt: str
+    winner: str
+    loser: str
+    """Image ids."""
+
+
+def heldout_pairs(
+    pairs: Iterable[Mapping[str, Any]], votes: Iterable[Mapping[str, Any]], *, most: int, seed: int
+) -> list[HeldoutPair]:
+    """At most `most` of the pairs, the first in hash order, labelled by the majority of their latest votes.
+
+    Pairs without a majority are left out. Rows are those of PAIRS and VOTES.
+    """
+    chosen = {row["pair_id"]: row for row in pairs}
+    labels: dict[str, list[float]] = {}
+    for vote in votes:
+        if vote["latest"] and vote["pair_id"] in chosen:
+            labels.setdefault(vote["pair_id"], []).append(vote["label"])
+    decided = {pair: vote_share(given) for pair, given in labels.items() if vote_share(given) != TIE}
+    order = sorted(decided, key=lambda pair: (row_uniform(seed, "accuracy order", pair), pair))
+    return [_labelled(chosen[pair], decided[pair]) for pair in order[:most]]
+
+
+def _labelled(row: Mapping[str, Any], share: float) -> HeldoutPair:
+    images = (row["image_0"], row["image_1"])
+    winner, loser = images if share > TIE else images[::-1]
+    return HeldoutPair(row["pair_id"], row["prompt"], winner, loser)
+
+
+def accuracy_points(z: np.ndarray) -> np.ndarray:
+    """1 where z > 0, 1/2 where z is exactly 0, else 0."""
+    return np.asarray(0.5 * (np.sign(z) + 1.0))
+
+
+class HeldoutGaps:
+    """Error gaps z of a tuned model against its base on held-out pairs, in padded batches of a fixed size."""
+
+    def __init__(
+        self,
+        base: StableDiffusionPipeline,
+        tuned: StableDiffusionPipeline,
+        latents: RowStore,
+        latent_shape: Sequence[int],
+        *,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._base, self._tuned, self._latents = base, tuned, latents
+        self._shape, self._batch, self._seed = tuple(latent_shape), batch, seed
+        self._schedule = noise_schedule(base)
+        self._prediction_type = base.scheduler.config.prediction_type
+
+    def measure(self, pairs: Sequence[HeldoutPair], draws: int) -> list[dict[str, Any]]:
+        """A row (pair_id, draw, t, z) for every pair and draw. InputError if the store lacks a latent.
+
+        Both images share the timestep and the noise, which are functions of (seed, pair, draw).
+        """
+        rows = [(pair, draw) for pair in pairs for draw in range(draws)]
+        measured: list[dict[str, Any]] = []
+        for start in range(0, len(rows), self._batch):
+            chosen = rows[start : start + self._batch]
+            measured += self._gaps([*chosen, *[chosen[-1]] * (self._batch - len(chosen))])[: len(chosen)]
+        return measured
+
+    @torch.no_grad()
+    def _gaps(self, rows: list[tuple[HeldoutPair, int]]) -> list[dict[str, Any]]:
+        def uniform(pair: HeldoutPair, draw: int) -> float:
+            return row_uniform(self._seed, "accuracy timestep", pair.pair_id, draw)
+
+        noise = np.stack([row_normal(self._shape, self._seed, "accuracy noise", p.pair_id, d) for p, d in rows])
+        t = torch.tensor([int(uniform(*row) * self._schedule.num_steps) for row in rows])
+        states = encode_prompts(self._base, [pair.prompt for pair, _ in rows])
+        sides = [self._read([pair.winner for pair, _ in rows]), self._read([pair.loser for pair, _ in rows])]
+        reference, policy = (
+            [self._errors(pipeline, x0, torch.from_numpy(noise), t, states) for x0 in sides]
+            for pipeline in (self._base, self._tuned)
+        )
+        z = error_gap(*reference, *policy).double()
+        return [
+            {"pair_id": pair.pair_id, "draw": draw, "t": int(at), "z": float(gap)}
+            for (pair, draw), at, gap in zip(rows, t, z, strict=True)
+        ]
+
+    def _read(self, images: list[str]) -> torch.Tensor:
+        cells = self._latents.get([latent_key(image, False) for image in images], ["x0"])["x0"]
+        return torch.from_numpy(unpack_arrays(cells, self._shape, LATENT_DTYPE))
+
+    def _errors(
+        self,
+        pipeline: StableDiffusionPipeline,
+        x0: torch.Tensor,
+        noise: torch.Tensor,
+        t: torch.Tensor,
+        states: torch.Tensor,
+    ) -> torch.Tensor:
+        device, dtype = pipeline.unet.device, pipeline.unet.dtype
+        noised = add_noise(x0, noise, t, self._schedule).to(device, dtype)
+        predicted = pipeline.unet(noised, t.to(device), encoder_hidden_states=states.to(device, dtype)).sample
+        target = prediction_target(x0, noise, t, self._schedule, self._prediction_type)
+        return denoising_error(predicted.cpu(), target)

@@ -1,0 +1,194 @@
+"""Charts as inline SVG: text stays text, colours are CSS variables of the page, the same data give the same bytes."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from prefopt.evaluation.minority import Detection
+from prefopt.evaluation.results import Comparison
+from prefopt.evaluation.statistics import Floats
+
+INK, MUTED, RULE, FIRST, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", FIRST: "first", SECOND: "second", PAPER: "paper"}
+_STYLE: Any = {
+    "svg.hashsalt": "prefopt",
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.xmargin": 0.02,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+}
+_MOST_POINTS = 400
+_WIDTH = 4.4
+
+
+def histogram_chart(detection: Detection) -> Markup:
+    """How u spreads over clean and flipped labels, each as shares of its own kind."""
+
+    def draw(axes: Axes) -> None:
+        edges = detection.edges
+        clean = detection.clean / max(detection.clean.sum(), 1.0)
+        label = "clean" if detection.flipped is not None else "all labels"
+        axes.stairs(clean, edges, fill=True, color=FIRST, alpha=0.35, label=f"{label} ({detection.clean.sum():,.0f})")
+        axes.stairs(clean, edges, color=FIRST, linewidth=1.2)
+        if detection.flipped is not None:
+            flipped = detection.flipped / max(detection.flipped.sum(), 1.0)
+            axes.stairs(flipped, edges, color=SECOND, linewidth=1.8, label=f"flipped ({detection.flipped.sum():,.0f})")
+        axes.set(xlabel="minority metric u", ylabel="share of labels", xlim=(0.0, 1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _legend(axes)
+
+    return _chart(f"u-{detection.source}", f"Histogram of the {detection.source} minority metric u", draw)
+
+
+def roc_chart(detection: Detection) -> Markup:
+    """True against false positive rate of u as a detector of flipped labels."""
+    assert detection.roc is not None
+    assert detection.auroc is not None
+    fpr, tpr = detection.roc
+    value = detection.auroc.value
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.plot(fpr, tpr, color=SECOND, linewidth=1.8)
+        axes.fill_between(fpr, tpr, color=SECOND, alpha=0.12, linewidth=0)
+        axes.text(0.97, 0.06, f"AUROC {value:.3f}", ha="right", color=INK)
+        axes.text(0.30, 0.24, "chance", color=MUTED, rotation=27, rotation_mode="anchor")
+        axes.set(xlabel="clean labels flagged", ylabel="flipped labels found", xlim=(0, 1), ylim=(0, 1.01))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+    return _chart(f"roc-{detection.source}", f"ROC curve of the {detection.source} minority metric", draw)
+
+
+def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
+    """Win rates with their intervals, one row per reward, the headline on top."""
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0.5, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        for row, found in enumerate(comparisons):
+            colour = FIRST if row == 0 else MUTED
+            wins = found.wins
+            if wins.low is not None and wins.high is not None:
+                axes.plot([wins.low, wins.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+            axes.plot(wins.value, row, marker="D" if row == 0 else "o", color=colour, markersize=6.5)
+        ends = [end for found in comparisons for end in (found.wins.low, found.wins.high, found.wins.value) if end]
+        reach = max(0.12, 0.03 + max(abs(end - 0.5) for end in [*ends, 0.5]))
+        axes.set_xlim(max(0.0, 0.5 - reach), min(1.0, 0.5 + reach))
+        axes.set_ylim(len(comparisons) - 0.4, -0.6)
+        axes.set_yticks(range(len(comparisons)), [found.reward for found in comparisons])
+        for label in axes.get_yticklabels():
+            label.set_color(INK)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("win rate of the tuned model (dashed: no difference)")
+        axes.spines["left"].set_visible(False)
+        axes.grid(False, axis="y")
+
+    return _chart("forest", "Win rates of the tuned model by reward", draw, height=0.75 + 0.34 * len(comparisons))
+
+
+def curve_chart(
+    name: str, title: str, steps: Floats, curves: Sequence[tuple[str, Floats]], level: float | None = None
+) -> Markup:
+    """One panel of training curves: each value faint, a running mean strong; `level` is a dashed reference line."""
+
+    def draw(axes: Axes) -> None:
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        for (label, values), colour, dashes in zip(curves, (FIRST, SECOND), ((), (5, 1.5)), strict=False):
+            at, thinned = thin(steps, values)
+            axes.plot(at, thinned, color=colour, linewidth=0.8, alpha=0.35)
+            at, smooth = thin(steps, running_mean(values))
+            axes.plot(at, smooth, color=colour, linewidth=1.8, dashes=dashes, label=label)
+        axes.set(xlabel="optimizer step")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+        axes.yaxis.get_offset_text().set_color(MUTED)
+        if len(curves) > 1:
+            _legend(axes)
+
+    return _chart(name, title, draw)
+
+
+def _legend(axes: Axes) -> None:
+    """A legend above the plot, where it hides nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, handlelength=2.0, borderaxespad=0.2)
+
+
+def running_mean(values: Floats) -> Floats:
+    """The mean over a centred window of about a twelfth of the curve, shorter at its ends; NaN is left out."""
+    half = max(1, len(values) // 24)
+    known = np.isfinite(values)
+    sums = np.cumsum(np.r_[0.0, np.where(known, values, 0.0)])
+    counts = np.cumsum(np.r_[0, known])
+    first = np.maximum(np.arange(len(values)) - half, 0)
+    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    count = counts[last] - counts[first]
+    means = (sums[last] - sums[first]) / np.maximum(count, 1)
+    return np.where(count > 0, means, np.nan)
+
+
+def thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """A long curve by the means of equal blocks, so that a page stays small."""
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    parts = zip(np.array_split(x, _MOST_POINTS), np.array_split(y, _MOST_POINTS), strict=True)
+    means = np.array([(part.mean(), values.mean()) for part, values in parts])
+    return means[:, 0], means[:, 1]
+
+
+def _chart(name: str, title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure.add_subplot())
+        stream = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    return Markup(_inline(stream.getvalue(), name, title))
+
+
+def _inline(svg: str, name: str, title: str) -> str:
+    """An SVG file as an element of a page: no header, unique ids, colours and fonts from the page."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'id="([^"]+)"', rf'id="{slug}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{slug}-\1)", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{slug}-\1"', svg)
+    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box is not None
+    head = f'<svg class="chart" {box.group(0)} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+    return head + svg[svg.index(">") + 1 :]

@@ -1,0 +1,117 @@
+"""Images for (prompt, sample): the same initial noise for every model, in padded batches of a fixed size."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+
+from prefopt.config.evaluate import SamplerConfig
+from prefopt.config.root import ModelConfig
+from prefopt.data.ids import row_normal
+from prefopt.errors import ConfigError, GuardError, InputError
+from prefopt.models.loading import load_pipeline
+
+Task = tuple[str, int]
+"""A prompt and the number of its sample."""
+_PIPELINE_CONFIG = "model_index.json"
+
+
+def initial_noise(shape: tuple[int, ...], seed: int, prompt: str, sample: int) -> np.ndarray:
+    """The noise that a sample starts from, float32 of the latent's shape; it does not know the model."""
+    return row_normal(shape, seed, "initial noise", prompt, sample)
+
+
+def make_scheduler(name: str, config: Any) -> Any:
+    """A sampler without randomness of its own, built from a pipeline's config. ValueError for another name."""
+    if name == "ddim":
+        return DDIMScheduler.from_config(config)
+    if name == "dpmsolver++":
+        return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++")
+    raise ValueError(f"scheduler must be ddim or dpmsolver++, got {name!r}")
+
+
+def load_tuned(base: StableDiffusionPipeline, model: ModelConfig, directory: Path) -> StableDiffusionPipeline:
+    """The base pipeline with a tuned UNet (a diffusers directory) or with LoRA weights; other parts are shared.
+
+    Raises InputError if the directory holds neither.
+    """
+    shared = {name: base.components[name] for name in ("vae", "text_encoder", "tokenizer")}
+    device = base.unet.device
+    try:
+        if (directory / _PIPELINE_CONFIG).is_file():
+            unet = UNet2DConditionModel.from_pretrained(str(directory), subfolder="unet", use_safetensors=True)
+            return load_pipeline(model, base.unet.dtype, unet=unet.to(device, base.unet.dtype), **shared)
+        tuned = load_pipeline(model, base.unet.dtype, **shared)
+        tuned.load_lora_weights(str(directory), use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Cannot load the tuned model in {directory.name}: {' '.join(str(error).split())} Run the train stage"
+            " again."
+        ) from None
+    tuned.unet.to(device).requires_grad_(False).eval()
+    return tuned
+
+
+class ImageGenerator:
+    """Draws images with one pipeline. An image depends on its prompt, sample, seed and the batch's size alone."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, sampler: SamplerConfig, *, batch: int, seed: int) -> None:
+        """Raises ConfigError if the resolution is not a multiple of the VAE's factor."""
+        factor = pipeline.vae_scale_factor
+        if sampler.resolution % factor:
+            raise ConfigError(
+                f"evaluate.sampler.resolution {sampler.resolution} is not a multiple of the VAE's factor {factor}."
+            )
+        pipeline.scheduler = make_scheduler(sampler.scheduler, pipeline.scheduler.config)
+        side = sampler.resolution // factor
+        self._shape = (int(pipeline.unet.config.in_channels), side, side)
+        self._pipeline, self._sampler, self._batch, self._seed = pipeline, sampler, batch, seed
+
+    def batches(self, tasks: Sequence[Task]) -> Iterator[tuple[Sequence[Task], list[Image.Image]]]:
+        """Tasks and their RGB images, a batch at a time. GuardError if the model gives numbers that are not finite."""
+        for start in range(0, len(tasks), self._batch):
+            chosen = tasks[start : start + self._batch]
+            yield chosen, self._draw([*chosen, *[chosen[-1]] * (self._batch - len(chosen))])[: len(chosen)]
+
+    def images(self, tasks: Sequence[Task]) -> list[Image.Image]:
+        """The images of all tasks."""
+        return [image for _, images in self.batches(tasks) for image in images]
+
+    @torch.no_grad()
+    def _draw(self, tasks: Sequence[Task]) -> list[Image.Image]:
+        noise = np.stack([initial_noise(self._shape, self._seed, prompt, sample) for prompt, sample in tasks])
+        unet, sampler = self._pipeline.unet, self._sampler
+        pixels = self._pipeline(
+            prompt=[prompt for prompt, _ in tasks],
+            latents=torch.from_numpy(noise).to(unet.device, unet.dtype),
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance,
+            height=sampler.resolution,
+            width=sampler.resolution,
+            output_type="np",
+        ).images
+        if not np.isfinite(pixels).all():
+            raise GuardError(
+                "The model draws images that are not finite numbers: training has broken it. Lower"
+                " train.optimizer.lr or train.steps and train again."
+            )
+        images: list[Image.Image] = self._pipeline.image_processor.numpy_to_pil(pixels)
+        return images
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as PNG: lossless, the same bytes for the same pixels."""
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def open_png(data: bytes) -> Image.Image:
+    """The RGB image of `png_bytes`."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return image.convert("RGB")

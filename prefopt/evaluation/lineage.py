@@ -1,0 +1,59 @@
+"""What a report says about where its figures come from. No paths of this machine, no times."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from prefopt.config import RunConfig
+from prefopt.data.manifest import Manifest
+
+_TRAIN_PLACES = {"workers", "checkpoint_every", "keep_checkpoints", "max_failures"}
+_SOURCE_PLACES = ("path", "images")
+
+
+def display_name(path: str) -> str:
+    """A model or source as a report names it: a hub id or relative path as it is, another place by its last part."""
+    if "://" in path or path.startswith(("/", ".", "~")):
+        return PurePosixPath(path.rstrip("/")).name or path
+    return path
+
+
+def shown_config(config: RunConfig) -> str:
+    """The config as YAML, without what cannot change a result: names, places, workers."""
+    tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"name", "store", "cluster"})
+    tree["model"]["path"] = display_name(tree["model"]["path"])
+    tree["train"] = {key: value for key, value in tree["train"].items() if key not in _TRAIN_PLACES}
+    for source in tree["ingest"]["sources"]:
+        for place in _SOURCE_PLACES:
+            if isinstance(source.get(place), str):
+                source[place] = display_name(source[place])
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=False, width=88)
+
+
+def stage_rows(manifests: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """One row per finished stage, in order: key, rows and files."""
+    return [
+        {
+            "stage": name,
+            "key": manifest.key[:12],
+            "code_version": manifest.code_version,
+            "unit": manifest.unit,
+            "rows": manifest.rows,
+            "files": len(manifest.files),
+            "bytes": sum(entry.bytes for entry in manifest.files),
+            "parents": [f"{parent} {key[:12]}" for parent, key in sorted(manifest.parents.items())],
+        }
+        for name, manifest in manifests.items()
+    ]
+
+
+def environments(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Library versions and CPU kind; where stages differ, every value is named."""
+    found: dict[str, list[str]] = {}
+    for manifest in manifests.values():
+        for name, version in manifest.environment.items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return {name: ", ".join(versions) for name, versions in sorted(found.items())}

@@ -1,0 +1,180 @@
+"""The report: one page that stands alone, and its short form in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from prefopt import __version__
+from prefopt.config import RunConfig
+from prefopt.data.manifest import Manifest
+from prefopt.evaluation import wording
+from prefopt.evaluation.card import DataCard
+from prefopt.evaluation.charts import curve_chart, forest_chart, histogram_chart, roc_chart
+from prefopt.evaluation.lineage import environments, shown_config, stage_rows
+from prefopt.evaluation.results import Comparison, Results
+from prefopt.evaluation.showcase import Shown
+from prefopt.evaluation.statistics import Floats
+
+_FORMATS = {
+    "percent": wording.percent,
+    "ends": wording.ends,
+    "count": wording.count,
+    "number": wording.number,
+    "size": wording.size,
+    "minus": wording.minus,
+}
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that a report shows."""
+
+    config: RunConfig
+    results: Results
+    card: DataCard
+    steps: Sequence[Mapping[str, Any]]
+    """The lines of steps.jsonl."""
+    showcase: Sequence[Shown]
+    manifests: Mapping[str, Manifest]
+    """Of the stages before this one, in order."""
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A training curve with its caption."""
+
+    chart: Markup
+    title: str
+    caption: str
+
+
+def render_html(inputs: ReportInputs) -> str:
+    """The page: no script, nothing loaded from anywhere, the same bytes for the same inputs."""
+    return _environment().get_template("report.html.j2").render(_values(inputs), **_figures(inputs))
+
+
+def render_markdown(inputs: ReportInputs) -> str:
+    """A short summary."""
+    return _environment().get_template("report.md.j2").render(_values(inputs))
+
+
+def training_panels(steps: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """Curves of whatever the steps recorded; a curve without a single number is left out."""
+    if not steps:
+        return []
+    at = np.asarray([step["step"] for step in steps], dtype=np.float64)
+    panels = []
+    for name, title, caption, fields, level in _PANELS:
+        curves = [(label, _column(steps, field)) for label, field in fields]
+        curves = [(label, values) for label, values in curves if np.isfinite(values).any()]
+        if curves:
+            panels.append(Panel(curve_chart(name, title, at, curves, level), title, caption))
+    return panels
+
+
+_PANELS: tuple[tuple[str, str, str, tuple[tuple[str, str], ...], float | None], ...] = (
+    ("loss", "Loss", "Mean over the pairs of a batch.", (("loss", "loss"),), None),
+    (
+        "accuracy",
+        "Implicit accuracy on the batch",
+        "Share of training pairs whose labelled winner the model prefers more than its base does; dashed: chance.",
+        (("accuracy", "accuracy"),),
+        0.5,
+    ),
+    (
+        "errors",
+        "Denoising error",
+        "Mean squared error of the model on winners and on losers.",
+        (("winner", "error_w"), ("loser", "error_l")),
+        None,
+    ),
+    (
+        "drift",
+        "Drift from the base model",
+        "The model's error minus its base's: above zero, images of that side became less likely.",
+        (("winner", "drift_w"), ("loser", "drift_l")),
+        0.0,
+    ),
+    ("grad-norm", "Gradient norm", "Global norm before clipping.", (("norm", "grad_norm"),), None),
+    ("u-mean", "Minority metric u", "Mean of the u that the objective used.", (("u", "u_mean"),), None),
+)
+
+
+def _column(steps: Sequence[Mapping[str, Any]], field: str) -> Floats:
+    cells = [step.get(field) for step in steps]
+    return np.asarray([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("prefopt.evaluation"),
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {**_FORMATS, "cell": _markdown_cell}
+    return environment
+
+
+def _markdown_cell(text: object) -> str:
+    """Text that neither ends a cell nor starts markup."""
+    plain = " ".join(str(text).split())
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in plain)
+
+
+def _values(inputs: ReportInputs) -> dict[str, Any]:
+    config, results = inputs.config, inputs.results
+    level = config.evaluate.bootstrap.level
+    name, arxiv = wording.OBJECTIVES.get(config.train.objective.name, (config.train.objective.name, ""))
+    return {
+        "version": __version__,
+        "config": config,
+        "results": results,
+        "card": inputs.card,
+        "prompts": inputs.prompts,
+        "level": f"{100.0 * level:g}%",
+        "objective": name,
+        "arxiv": arxiv,
+        "method": wording.METHODS[config.train.method],
+        "model": wording.model_name(config),
+        "headline": wording.headline(results, inputs.prompts, level),
+        "side_effects": wording.side_effects(results.comparisons),
+        "caution": wording.caution(config),
+        "accuracy_sentence": wording.accuracy_sentence(results, config),
+        "rows": [_row(found, config) for found in results.comparisons],
+        "stages": stage_rows(inputs.manifests),
+        "detected": next((found for found in results.detections if found.auroc), None),
+    }
+
+
+def _row(found: Comparison, config: RunConfig) -> dict[str, Any]:
+    if found.reward == config.evaluate.rewards[0]:
+        role = "headline"
+    else:
+        role = "used in training" if found.reward in wording.training_rewards(config) else "held out"
+    return {"found": found, "role": role, "verdict": wording.short_verdict(found)}
+
+
+def _figures(inputs: ReportInputs) -> dict[str, Any]:
+    return {
+        "shown_config": shown_config(inputs.config),
+        "libraries": environments(inputs.manifests),
+        "forest": forest_chart(inputs.results.comparisons),
+        "detections": [
+            {
+                "found": found,
+                "histogram": histogram_chart(found),
+                "roc": roc_chart(found) if found.roc is not None else None,
+            }
+            for found in inputs.results.detections
+        ],
+        "panels": training_panels(inputs.steps),
+        "showcase": inputs.showcase,
+    }

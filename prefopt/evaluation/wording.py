@@ -1,0 +1,146 @@
+"""The sentences of a report: what a figure means, in plain words."""
+
+from collections.abc import Sequence
+
+from prefopt.config import RunConfig
+from prefopt.evaluation.lineage import display_name
+from prefopt.evaluation.results import Comparison, Results
+from prefopt.evaluation.statistics import Estimate
+from prefopt.models.identity import EMBEDDED
+
+OBJECTIVES = {
+    "dpo": ("Diffusion-DPO", "2311.12908"),
+    "adaptive_dpo": ("Adaptive-DPO", "2503.16921"),
+    "smpo": ("SmPO-Diffusion", "2506.02698"),
+}
+"""What an objective is called in print, and its arXiv id."""
+METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal."""
+    return "-" if value is None else f"{100.0 * value:.1f}%"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators, or the number itself with one decimal."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits."""
+    return "-" if value is None else minus(f"{value:.4g}")
+
+
+def minus(text: str) -> str:
+    """A number with a minus sign in place of a leading hyphen."""
+    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
+
+
+def model_name(config: RunConfig) -> str:
+    """The base model as it is called in print."""
+    return "the embedded world" if config.model.path == EMBEDDED else display_name(config.model.path)
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000.0:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000.0
+    return f"{value:.1f} TB"
+
+
+def ends(estimate: Estimate) -> str:
+    """The ends of the interval of a share."""
+    if estimate.low is None or estimate.high is None:
+        return "not known"
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"
+
+
+def interval(estimate: Estimate, level: float) -> str:
+    """The interval of a share, in words."""
+    if estimate.low is None or estimate.high is None:
+        return "one prompt is too few for an interval"
+    return f"{100.0 * level:g}% interval {ends(estimate)}"
+
+
+def objective_name(config: RunConfig) -> str:
+    """The objective as it is called in print."""
+    return OBJECTIVES.get(config.train.objective.name, (config.train.objective.name, ""))[0]
+
+
+def headline(results: Results, prompts: int, level: float) -> str:
+    """The verdict in one sentence."""
+    found = results.comparisons[0]
+    meaning = {
+        "better": "so the tuned model is better than its base on this reward",
+        "worse": "so the tuned model is worse than its base on this reward",
+        "undecided": "so a difference between the two models cannot be told on this reward",
+    }[found.outcome]
+    return (
+        f"On {prompts:,} held-out prompt{'s' if prompts != 1 else ''}, the tuned model wins {percent(found.wins.value)}"
+        f" of comparisons with its base on {found.reward} ({interval(found.wins, level)}), {meaning}."
+    )
+
+
+def short_verdict(found: Comparison) -> str:
+    """The verdict in a word or two."""
+    return {"better": "better", "worse": "worse", "undecided": "no difference shown"}[found.outcome]
+
+
+def side_effects(comparisons: Sequence[Comparison]) -> str:
+    """What the other rewards say about it; empty if the headline stands alone."""
+    others = comparisons[1:]
+    if not others:
+        return ""
+    parts = []
+    for outcome, words in (("better", "It is also better on"), ("worse", "It is worse on")):
+        names = [f"{found.reward} ({percent(found.wins.value)})" for found in others if found.outcome == outcome]
+        if names:
+            parts.append(f"{words} {_list(names)}.")
+    if not parts:
+        return "On no other reward is a difference shown."
+    return " ".join(parts)
+
+
+def caution(config: RunConfig) -> str:
+    """What weakens the verdict; empty if nothing does."""
+    judge = config.evaluate.rewards[0]
+    if judge in training_rewards(config):
+        return (
+            f"{judge} also labelled or scored the training pairs: a gain on it may be reward hacking, and says little"
+            " about quality."
+        )
+    return ""
+
+
+def training_rewards(config: RunConfig) -> set[str]:
+    """Rewards that labelled or scored the training pairs."""
+    return {*config.score.reward_names(), *(flips.reward for flips in config.inject.flips if flips.kind == "gap")}
+
+
+def accuracy_sentence(results: Results, config: RunConfig) -> str:
+    """Implicit accuracy in a sentence."""
+    found, settings = results.accuracy, config.evaluate
+    if found is None:
+        return "The implicit accuracy was not measured (evaluate.accuracy.pairs is 0 or no test pair has a majority)."
+    low = found.low if found.low is not None else found.value
+    high = found.high if found.high is not None else found.value
+    verdict = (
+        "above chance: preferences carry over to pairs it never saw"
+        if low > 0.5
+        else "below chance"
+        if high < 0.5
+        else "not told apart from chance"
+    )
+    return (
+        f"On {results.accuracy_pairs:,} held-out pairs the tuned model prefers the winner in {percent(found.value)} of"
+        f" {found.n:,} draws ({interval(found, settings.bootstrap.level)}), which is {verdict}."
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

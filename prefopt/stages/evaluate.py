@@ -1,0 +1,204 @@
+"""evaluate: images of base and tuned model, scored and compared; metrics.json, report.html and report.md."""
+
+import json
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefopt.config import RunConfig
+from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.data.manifest import Rows
+from prefopt.data.tables import read_tables
+from prefopt.distributed.evaluate import (
+    MODELS,
+    EvaluateUnits,
+    EvaluationJob,
+    accuracy_units,
+    image_units,
+)
+from prefopt.distributed.ingest import prompt_place
+from prefopt.distributed.units import run_units
+from prefopt.errors import InputError
+from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pairs
+from prefopt.evaluation.card import data_card
+from prefopt.evaluation.lineage import display_name
+from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
+from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
+from prefopt.evaluation.results import Results, compare, metrics
+from prefopt.evaluation.showcase import read_showcase
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
+from prefopt.models.identity import model_digest
+from prefopt.stages.base import StageContext, StageOutput, StageResult
+
+MODEL, MINORITY, STEPS = "model", "minority.parquet", "steps.jsonl"
+METRICS, REPORT, SUMMARY = "metrics.json", "report.html", "report.md"
+
+
+def run(context: StageContext) -> StageResult:
+    """Write images-*, scores-* and accuracy-*.parquet, metrics.json, report.html and report.md.
+
+    Raises InputError if the split to evaluate on is empty.
+    """
+    config, ingest = context.config, context.parents["ingest"]
+    test = _split_pairs(ingest, config.evaluate.split)
+    prompts = choose_prompts(test, config.evaluate.prompts)
+    pairs = _heldout(ingest, test, config)
+    files = _work(context, prompts, pairs)
+    results = _results(context, prompts, pairs)
+    content = json.dumps(metrics(results), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    context.output.write_bytes(METRICS, content.encode())
+    inputs = ReportInputs(
+        config=config,
+        results=results,
+        card=data_card(ingest, context.parents["inject"]),
+        steps=_steps(context.parents["train"]),
+        showcase=read_showcase(context.output, prompts[: config.evaluate.grid_prompts], config.evaluate),
+        manifests={name: parent.manifest for name, parent in context.parents.items()},
+        prompts=len(prompts),
+    )
+    context.output.write_bytes(REPORT, render_html(inputs).encode())
+    context.output.write_bytes(SUMMARY, render_markdown(inputs).encode())
+    images = len(MODELS) * len(prompts) * config.evaluate.samples_per_prompt
+    return StageResult(
+        rows=Rows(in_=images, out=images),
+        files=[*files, METRICS, REPORT, SUMMARY],
+        summary=_summary(results, len(prompts)),
+    )
+
+
+def choose_prompts(test: list[dict[str, Any]], most: int) -> list[str]:
+    """At most `most` different prompts of the held-out pairs, the first in the order that `limit` uses too."""
+    return sorted({row["prompt"] for row in test}, key=lambda prompt: (prompt_place(prompt), prompt))[:most]
+
+
+def _split_pairs(ingest: StageOutput, split: str) -> list[dict[str, Any]]:
+    rows = []
+    for file in ingest.manifest.files_like("pairs-"):
+        pairs = ingest.storage.read_table(file)
+        rows += pairs.filter(pc.equal(pairs["split"], split)).to_pylist()
+    if not rows:
+        raise InputError(
+            f"The {split} split is empty, so there is nothing to evaluate on: raise ingest.split.{split}, give more"
+            " data, or raise limit."
+        )
+    return rows
+
+
+def _heldout(ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig) -> list[HeldoutPair]:
+    """Test pairs for the implicit accuracy, labelled by the votes as they came, before any injected noise."""
+    evaluate = config.evaluate
+    if not evaluate.accuracy.pairs:
+        return []
+    wanted = pa.array([row["pair_id"] for row in test])
+    votes = []
+    for file in ingest.manifest.files_like("votes-"):
+        table = ingest.storage.read_table(file, ["pair_id", "label", "latest"])
+        votes += table.filter(pc.is_in(table["pair_id"], wanted)).to_pylist()
+    return heldout_pairs(test, votes, most=evaluate.accuracy.pairs, seed=evaluate.seed)
+
+
+def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -> list[str]:
+    """Do all units in one pool of actors; returns the files they wrote."""
+    job = EvaluationJob(
+        config=context.config,
+        base_digest=model_digest(context.config.model),
+        tuned=context.parents["train"].storage.child(MODEL),
+        output=context.output,
+        store=context.store,
+    )
+    receipts = run_units(
+        [*image_units(prompts, context.config.evaluate.unit_prompts), *accuracy_units(pairs)],
+        partial(EvaluateUnits, job),
+        receipts=context.output.child("work/receipts"),
+        cluster=context.config.cluster,
+        progress=context.progress,
+        what="images",
+        actors=True,
+    )
+    return [file for receipt in receipts for file in receipt["files"]]
+
+
+def _results(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -> Results:
+    config = context.config
+    names, scores = _read_scores(context, prompts)
+    how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
+    return Results(
+        base_name=display_name(config.model.path),
+        tie_rule=config.evaluate.ties,
+        comparisons=compare(config.evaluate, scores, names),
+        accuracy=_accuracy(context, pairs, how),
+        accuracy_pairs=len(pairs),
+        detections=_detections(context, how),
+    )
+
+
+def _read_scores(context: StageContext, prompts: list[str]) -> tuple[list[str], dict[str, dict[str, Floats]]]:
+    """The prompt id of every image, and scores by reward and model in that order."""
+    rewards = context.config.evaluate.rewards
+    units = range(-(-len(prompts) // context.config.evaluate.unit_prompts))
+    scores: dict[str, dict[str, Floats]] = {name: {} for name in rewards}
+    names: list[str] = []
+    for model in MODELS:
+        table = pa.concat_tables(context.output.read_table(f"scores-{model}-{unit:05d}.parquet") for unit in units)
+        for reward in rewards:
+            rows = table.filter(pc.equal(table["reward"], reward))
+            scores[reward][model] = rows["score"].to_numpy().astype(np.float64)
+            names = rows["prompt_id"].to_pylist()
+    return names, scores
+
+
+def _accuracy(context: StageContext, pairs: list[HeldoutPair], how: Resampling) -> Estimate | None:
+    if not pairs:
+        return None
+    files = [f"accuracy-{unit.payload['number']:05d}.parquet" for unit in accuracy_units(pairs)]
+    gaps = pa.concat_tables(context.output.read_table(file) for file in files)
+    prompts = {pair.pair_id: pair.prompt for pair in pairs}
+    clusters = [prompts[pair] for pair in gaps["pair_id"].to_pylist()]
+    return mean_estimate(accuracy_points(gaps["z"].to_numpy()), clusters, how, "accuracy")
+
+
+def _detections(context: StageContext, how: Resampling) -> list[Detection]:
+    """Online first: it is what training used, where it was computed."""
+    ingest, inject, score, train = (context.parents[name] for name in ("ingest", "inject", "score", "train"))
+    columns = ["vote_id", "pair_id", "label", "latest"]
+    truth = label_truth(
+        read_tables(inject, "labels-", columns), read_tables(ingest, "votes-", columns), context.config.labels.rule
+    )
+    pairs = read_tables(ingest, "pairs-", ["pair_id", "prompt", "split"])
+    pairs = pairs.filter(pc.is_in(pairs["split"], pa.array(context.config.inject.splits)))
+    prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+    truth = truth.filter(pc.is_in(truth["pair_id"], pairs["pair_id"].combine_chunks()))
+    sources = {"offline": offline_u(truth, read_tables(score, "scores-", ["pair_id", "u", "stability"]))}
+    if MINORITY in train.manifest.files_like(MINORITY):
+        seen = train.storage.read_table(MINORITY, ["vote_id", "step", "u"])
+        sources = {"online": online_u(seen, _warmup(context.config)), **sources}
+    injected = bool(context.config.inject.flips)
+    found = [detect(name, truth, u, prompts, how, injected=injected) for name, u in sources.items() if u is not None]
+    return [detection for detection in found if detection]
+
+
+def _warmup(config: RunConfig) -> int:
+    """Optimizer steps in which training has no online u yet."""
+    objective = config.train.objective
+    if not isinstance(objective, AdaptiveDpoParams) or objective.u.normalise != "running":
+        return 0
+    return objective.u.warmup
+
+
+def _steps(train: StageOutput) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in train.storage.read_bytes(STEPS).splitlines()]
+
+
+def _summary(results: Results, prompts: int) -> dict[str, int | float | str | None]:
+    headline = results.comparisons[0]
+    return {
+        "prompts": prompts,
+        "headline_reward": headline.reward,
+        "win_rate": headline.wins.value,
+        "win_rate_low": headline.wins.low,
+        "win_rate_high": headline.wins.high,
+        "accuracy_heldout": results.accuracy.value if results.accuracy else None,
+    }

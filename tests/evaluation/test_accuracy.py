@@ -1,0 +1,121 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from prefopt.config.root import ModelConfig
+from prefopt.data.ids import row_normal
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore, pack_array
+from prefopt.data.visits import latent_key
+from prefopt.errors import InputError
+from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair, accuracy_points, heldout_pairs
+from prefopt.evaluation.generation import load_tuned
+from prefopt.models.loading import encode_prompts, load_pipeline
+from tests.kit.models import LATENT_SHAPE, tiny_pipeline
+
+PAIRS = [HeldoutPair(f"p{i}", f"a {c} circle", f"w{i}", f"l{i}") for i, c in enumerate(("red", "blue", "green"))]
+
+
+def vote(pair, label, latest=True):
+    return {"pair_id": pair, "label": label, "latest": latest}
+
+
+def pair(name):
+    return {"pair_id": name, "prompt": "a", "image_0": f"{name}0", "image_1": f"{name}1"}
+
+
+def test_labels_are_the_majority_of_the_votes_that_count():
+    votes = [
+        *[vote("a", label) for label in (1.0, 1.0, 0.0)],
+        *[vote("b", 0.0), vote("b", 1.0, latest=False)],
+        *[vote("tie", 1.0), vote("tie", 0.0)],
+        vote("elsewhere", 1.0),
+    ]
+    found = {p.pair_id: p for p in heldout_pairs([pair("a"), pair("b"), pair("tie")], votes, most=9, seed=0)}
+    assert set(found) == {"a", "b"}
+    assert (found["a"].winner, found["a"].loser) == ("a0", "a1")
+    assert (found["b"].winner, found["b"].loser) == ("b1", "b0")
+
+
+def test_fewer_pairs_are_the_first_of_more():
+    pairs = [pair(f"p{i}") for i in range(20)]
+    votes = [vote(p["pair_id"], 1.0) for p in pairs]
+    many = heldout_pairs(pairs, votes, most=20, seed=0)
+    assert heldout_pairs(pairs[::-1], votes, most=5, seed=0) == many[:5]
+    assert heldout_pairs(pairs, votes, most=5, seed=1) != many[:5]
+
+
+def test_points():
+    assert accuracy_points(np.array([0.2, 0.0, -0.1])).tolist() == [1.0, 0.5, 0.0]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    model = ModelConfig(path=str(tiny_pipeline(tmp_path_factory.mktemp("base"))))
+    base = load_pipeline(model)
+    return base, load_tuned(base, model, tiny_pipeline(tmp_path_factory.mktemp("tuned"), seed=2))
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    store = RowStore(Storage(str(tmp_path_factory.mktemp("store"))), "x0", {})
+    keys = [latent_key(image, False) for p in PAIRS for image in (p.winner, p.loser)]
+    store.append(pa_rows(keys))
+    store.refresh()
+    return store
+
+
+def pa_rows(keys):
+    return pa.table({"key": keys, "x0": [pack_array(row_normal(LATENT_SHAPE, 0, "x0", key)) for key in keys]})
+
+
+def gaps(models, latents, batch=4):
+    return HeldoutGaps(*models, latents, LATENT_SHAPE, batch=batch, seed=0)
+
+
+def test_a_gap_by_hand(models, latents):
+    base, tuned = models
+    (row, *_) = gaps(models, latents, batch=1).measure(PAIRS[:1], draws=1)
+    noise = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "accuracy noise", "p0", 0))[None]
+    level = torch.cumprod(1.0 - base.scheduler.betas.double(), 0)[row["t"]]
+    states = encode_prompts(base, [PAIRS[0].prompt])
+
+    def error(pipeline, image):
+        x0 = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "x0", latent_key(image, False)))[None]
+        noised = (level.sqrt() * x0 + (1.0 - level).sqrt() * noise).float()
+        with torch.no_grad():
+            predicted = pipeline.unet(noised, torch.tensor([row["t"]]), encoder_hidden_states=states).sample
+        return float(((predicted - noise) ** 2).mean())
+
+    reference = error(base, "w0") - error(base, "l0")
+    policy = error(tuned, "w0") - error(tuned, "l0")
+    assert row["z"] == pytest.approx(reference - policy, abs=1e-5)
+    assert row["z"] != 0.0
+
+
+def test_the_base_against_itself_is_exactly_half(models, latents):
+    base, _ = models
+    rows = gaps((base, base), latents).measure(PAIRS, draws=2)
+    assert [row["z"] for row in rows] == [0.0] * 6
+    assert accuracy_points(np.array([row["z"] for row in rows])).mean() == 0.5
+
+
+def test_swapping_winner_and_loser_negates_the_gap(models, latents):
+    swapped = [HeldoutPair(p.pair_id, p.prompt, p.loser, p.winner) for p in PAIRS]
+    there, back = (gaps(models, latents).measure(pairs, draws=2) for pairs in (PAIRS, swapped))
+    assert [row["z"] for row in back] == pytest.approx([-row["z"] for row in there])
+
+
+def test_rows_depend_neither_on_other_pairs_nor_on_their_order(models, latents):
+    measure = gaps(models, latents).measure
+    together = measure(PAIRS, draws=3)
+    assert [(row["pair_id"], row["draw"]) for row in together] == [(p.pair_id, d) for p in PAIRS for d in range(3)]
+    assert measure(PAIRS[2:], draws=3) == together[6:]
+    assert measure(PAIRS[::-1], draws=3) == [*together[6:], *together[3:6], *together[:3]]
+    assert len({row["t"] for row in together}) > 5
+
+
+def test_a_missing_latent_is_reported(models, latents):
+    with pytest.raises(InputError, match="lacks"):
+        gaps(models, latents).measure([HeldoutPair("x", "a", "nowhere", "w0")], draws=1)

@@ -1,0 +1,308 @@
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from prefopt.evaluation.card import DataCard
+from prefopt.evaluation.charts import running_mean, thin
+from prefopt.evaluation.lineage import display_name, shown_config
+from prefopt.evaluation.minority import Detection
+from prefopt.evaluation.report import ReportInputs, render_html, render_markdown, training_panels
+from prefopt.evaluation.results import Comparison, Results, compare, metrics
+from prefopt.evaluation.showcase import Picture, Shown
+from prefopt.evaluation.statistics import Estimate
+from prefopt.evaluation.wording import caution, headline, minus, side_effects
+from tests.kit.evaluation import evaluation_config, step_lines
+
+NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
+
+
+def estimate(value, low=None, high=None, n=10):
+    return Estimate(value, low, high, n)
+
+
+def comparison(reward="world/true", low=0.6, value=0.7, high=0.8, losses=None):
+    return Comparison(
+        reward=reward,
+        wins=estimate(value, low, high),
+        losses=losses or estimate(1 - value, high and 1 - high, low and 1 - low),
+        ties=0.0,
+        mean={"base": -0.25, "tuned": 0.5},
+        median={"base": -0.2, "tuned": 0.4},
+        gain=estimate(0.75, 0.5, 1.0),
+    )
+
+
+def detection(source="online", known=True):
+    edges = np.linspace(0, 1, 5)
+    clean = np.array([5.0, 3.0, 1.0, 0.0])
+    if not known:
+        return Detection(source, edges, clean, None, None, None)
+    roc = (np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]))
+    return Detection(source, edges, clean, clean[::-1], estimate(0.8, 0.7, 0.9), roc)
+
+
+def inputs(tmp_path, **changed):
+    config = evaluation_config(tmp_path / "secret-place" / "my-model", tmp_path / "store")
+    results = Results(
+        base_name="my-model",
+        tie_rule="half",
+        comparisons=[comparison(), comparison("world/style", 0.4, 0.45, 0.55)],
+        accuracy=estimate(0.6, 0.55, 0.65),
+        accuracy_pairs=5,
+        detections=[detection(), detection("offline", known=False)],
+    )
+    picture = Picture("data:image/png;base64,AAAA", -1.25, small=True)
+    shown = Shown(NASTY, picture, dataclasses.replace(picture, score=0.5))
+    values = {
+        "config": config,
+        "results": results,
+        "card": DataCard(
+            votes=10, pairs=5, groups={NASTY: {"votes": 4, "flipped": 1}, "b": {"votes": 6, "flipped": 0}}
+        ),
+        "steps": step_lines(),
+        "showcase": [shown],
+        "manifests": {},
+        "prompts": 10,
+    }
+    return ReportInputs(**{**values, **changed})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def html(place):
+    return render_html(inputs(place))
+
+
+class Page(HTMLParser):
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> without a beginning"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style"} & set(self.open):
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_the_page_is_well_formed_and_stands_alone(html):
+    page = Page(html)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & {tag for tag, _ in page.tags}
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+    assert all(a["href"].startswith(("https://arxiv.org/abs/", "#")) for a in page.all("a"))
+    assert set(re.findall(r"https?://[^/\"]+", html)) == {"https://arxiv.org"}
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_links_inside_the_page_have_a_target(html):
+    page = Page(html)
+    inside = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
+    inside += [use["href"][1:] for use in page.all("use")]
+    inside += [s["aria-labelledby"] for s in page.all("section")]
+    clips = re.findall(r"url\(#([^)]+)\)", html)
+    assert inside
+    assert clips
+    assert set(inside) | set(clips) <= set(page.ids)
+
+
+def test_the_page_is_accessible(html):
+    page = Page(html)
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    assert all(image["alt"].startswith("Image by the ") for image in page.all("img"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert all("scope" in cell for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+
+
+def contrast(first, second):
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_both_colour_schemes_have_enough_contrast(html):
+    schemes = re.findall(r":root \{(.*?)\}", html, flags=re.DOTALL)
+    assert len(schemes) == 3
+    for scheme in schemes[:2]:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
+        for name in ("ink", "muted", "first", "second", "link"):
+            assert contrast(colours[name], colours["paper"]) >= 4.5, name
+
+
+def test_text_from_data_is_escaped(html, tmp_path):
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert NASTY in "".join(Page(html).text)
+    markdown = render_markdown(
+        inputs(tmp_path, results=dataclasses.replace(inputs(tmp_path).results, comparisons=[comparison("a|b<i>")]))
+    )
+    assert "a\\|b\\<i\\>" in markdown
+
+
+def test_no_place_of_this_machine_and_no_worker_count_is_shown(html, place):
+    text = html + render_markdown(inputs(place))
+    assert str(place) not in text
+    assert "secret-place" not in text
+    assert "my-model" in text
+    shown = shown_config(inputs(place).config)
+    for key in ("workers:", "store:", "cluster:", "checkpoint_every:", "threads:"):
+        assert key not in shown
+
+
+def test_the_same_inputs_give_the_same_bytes(html, place):
+    assert render_html(inputs(place)) == html
+
+
+def test_charts_take_their_colours_from_the_page(html):
+    svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "var(--first)" in svg
+    assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert "font-family" not in svg
+    assert "flipped (9)" in svg  # text stays text
+
+
+def test_a_bare_run_has_a_report_too(tmp_path):
+    bare = dataclasses.replace(
+        inputs(tmp_path).results, accuracy=None, detections=[], comparisons=[comparison(low=None, high=None)]
+    )
+    made = inputs(tmp_path, results=bare, steps=[], showcase=[], card=DataCard())
+    html = render_html(made)
+    assert Page(html).open == []
+    for sentence in ("computed no minority metric", "was not measured", "recorded no steps", "too few for an interval"):
+        assert sentence in html
+    assert render_markdown(made)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (comparison(), "better than its base"),
+        (comparison(low=0.2, value=0.3, high=0.4), "worse than its base"),
+        (comparison(low=0.4, value=0.52, high=0.6), "cannot be told"),
+        (comparison(low=0.1, value=0.2, high=0.3, losses=estimate(0.3, 0.2, 0.4)), "cannot be told"),
+    ],
+)
+def test_the_verdict(found, words, tmp_path):
+    results = dataclasses.replace(inputs(tmp_path).results, comparisons=[found])
+    sentence = headline(results, 10, 0.95)
+    assert words in sentence
+    assert sentence.startswith("On 10 held-out prompts")
+    assert sentence.count(". ") == 0
+
+
+def test_side_effects_name_what_was_lost():
+    worse = comparison("world/style", 0.2, 0.3, 0.4)
+    assert side_effects([comparison(), worse]) == "It is worse on world/style (30.0%)."
+    assert side_effects([comparison(), comparison("b", 0.4, 0.5, 0.6)]) == "On no other reward is a difference shown."
+    assert side_effects([comparison()]) == ""
+
+
+def test_a_judge_that_took_part_in_training_is_called_out(tmp_path):
+    judged = evaluation_config(tmp_path, tmp_path, rewards=["world/taste"], allow_training_rewards=True)
+    assert "reward hacking" in caution(judged)
+    assert caution(evaluation_config(tmp_path, tmp_path)) == ""
+
+
+def test_numbers_are_set_with_a_minus_sign():
+    assert minus("-0.5") == "\N{MINUS SIGN}0.5"
+    assert minus("1e-05") == "1e-05"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("world", "world"),
+        ("runwayml/stable-diffusion", "runwayml/stable-diffusion"),
+        ("/a/b/model/", "model"),
+        ("../b/model", "model"),
+        ("s3://bucket/b/model", "model"),
+    ],
+)
+def test_display_names_hide_places(path, shown):
+    assert display_name(path) == shown
+
+
+def test_curves_are_drawn_from_what_was_recorded():
+    assert [panel.title for panel in training_panels(step_lines())] == [
+        "Loss",
+        "Implicit accuracy on the batch",
+        "Denoising error",
+        "Drift from the base model",
+        "Gradient norm",
+    ]
+    assert training_panels([{"step": 1, "loss": None}]) == []
+
+
+def test_running_mean_and_thinning():
+    assert running_mean(np.array([1.0, np.nan, 3.0])).tolist() == [1.0, 2.0, 3.0]
+    x = np.arange(4000.0)
+    at, values = thin(x, 2 * x)
+    assert len(at) == 400
+    assert values == pytest.approx(2 * at)
+
+
+def test_metrics_have_the_agreed_shape(tmp_path):
+    found = metrics(inputs(tmp_path).results)
+    json.dumps(found, allow_nan=False)
+    assert set(found) >= {
+        "schema_version",
+        "base",
+        "models",
+        "minority",
+        "accuracy_heldout",
+        "slices",
+        "diversity",
+        "distance_from_base",
+    }
+    assert found["schema_version"] == 1
+    record = found["models"]["tuned"]["world/true"]
+    assert record["win_rate"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 10, "tie_rule": "half"}
+    assert (record["mean"], record["median"]) == (0.5, 0.4)
+    assert found["minority"]["auroc"] == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 10}
+    assert found["slices"] is None
+    nothing = dataclasses.replace(inputs(tmp_path).results, detections=[], accuracy=None)
+    assert metrics(nothing)["minority"] is None
+    assert metrics(nothing)["accuracy_heldout"] is None
+
+
+def test_comparisons_by_hand(tmp_path):
+    config = evaluation_config(tmp_path, tmp_path, rewards=["world/true"], ties="nobody").evaluate
+    scores = {"world/true": {"base": np.array([0.0, 1.0, 2.0, 3.0]), "tuned": np.array([1.0, 1.0, 1.0, 5.0])}}
+    (found,) = compare(config, scores, ["a", "a", "b", "b"])
+    assert (found.wins.value, found.losses.value, found.ties, found.gain.value) == (0.5, 0.25, 0.25, 0.5)
+    assert (found.mean["tuned"], found.median["base"]) == (2.0, 1.5)

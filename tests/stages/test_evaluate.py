@@ -1,0 +1,194 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prefopt.distributed import evaluate as units
+from prefopt.errors import InputError, RewardError
+from prefopt.evaluation.generation import open_png, png_bytes
+from prefopt.models.identity import model_digest
+from prefopt.stages.evaluate import choose_prompts, run
+from tests.kit.evaluation import evaluation_context, other_output
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    return evaluation_context(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def result(context, ray_session):
+    return run(context)
+
+
+def hashes(storage, files):
+    return {name: hashlib.sha256(storage.read_bytes(name)).hexdigest() for name in files}
+
+
+def test_rows_and_files(context, result):
+    assert (result.rows.in_, result.rows.out, result.rows.quarantined) == (12, 12, 0)
+    expected = {
+        f"{kind}-{model}-0000{unit}.parquet"
+        for kind in ("images", "scores")
+        for model in ("base", "tuned")
+        for unit in (0, 1)
+    }
+    assert set(result.files) == expected | {"accuracy-00000.parquet", "metrics.json", "report.html", "report.md"}
+    assert len(result.files) == len(set(result.files))
+    assert result.summary["prompts"] == 6
+
+
+def test_images_and_scores_belong_to_prompts_of_the_test_split(context, result):
+    pairs = context.parents["ingest"].storage.read_table("pairs-00000.parquet").to_pylist()
+    prompts = choose_prompts([row for row in pairs if row["split"] == "test"], 6)
+    for model in ("base", "tuned"):
+        images = [
+            row
+            for unit in (0, 1)
+            for row in context.output.read_table(f"images-{model}-0000{unit}.parquet").to_pylist()
+        ]
+        assert [row["prompt"] for row in images] == prompts
+        assert all(open_png(row["png"]).size == (32, 32) for row in images)
+        scores = context.output.read_table(f"scores-{model}-00000.parquet").to_pylist()
+        assert [(row["prompt_id"], row["reward"]) for row in scores] == [
+            (row["prompt_id"], reward) for reward in ("world/true", "world/style") for row in images[:4]
+        ]
+        assert {row["version"] for row in scores} == {units.reward_spec("world/true").version}
+
+
+def test_metrics_agree_with_the_tables(context, result):
+    found = json.loads(context.output.read_bytes("metrics.json"))
+
+    def scores(model):
+        rows = [
+            row
+            for unit in (0, 1)
+            for row in context.output.read_table(f"scores-{model}-0000{unit}.parquet").to_pylist()
+        ]
+        return np.array([row["score"] for row in rows if row["reward"] == "world/true"])
+
+    base, tuned = scores("base"), scores("tuned")
+    record = found["models"]["tuned"]["world/true"]
+    assert record["win_rate"]["value"] == pytest.approx(np.mean((tuned > base) + 0.5 * (tuned == base)))
+    assert record["win_rate"]["n"] == 6
+    assert record["mean"] == pytest.approx(tuned.mean())
+    z = np.array(context.output.read_table("accuracy-00000.parquet")["z"].to_pylist())
+    assert found["accuracy_heldout"]["value"] == pytest.approx(np.mean((z > 0) + 0.5 * (z == 0)))
+    assert found["accuracy_heldout"]["n"] == len(z) == 24
+    assert found["minority"]["source"] == "online"
+    assert set(found["minority"]["auroc_by_source"]) == {"online", "offline"}
+
+
+def test_the_report_is_there(context, result):
+    html = context.output.read_bytes("report.html").decode()
+    assert "Adaptive-DPO" in html
+    assert html.count("<img ") == 4
+    assert context.output.uri not in html
+
+
+def test_another_number_of_workers_gives_the_same_bytes_and_resumes(context, result, tmp_path, monkeypatch):
+    again = other_output(context, tmp_path / "again", workers=1)
+    again = replace(again, store=type(again.store)(str(tmp_path / "store")))
+    _copy_latents(context, again)
+    files = run(again).files
+    assert hashes(again.output, files) == hashes(context.output, result.files)
+
+    def never(self, payload):
+        raise AssertionError("finished units are kept")
+
+    monkeypatch.setattr(units.EvaluateUnits, "__call__", never)
+    again.output.delete("report.html")
+    assert hashes(again.output, run(again).files) == hashes(context.output, result.files)
+
+
+def _copy_latents(context, other):
+    for name in context.store.files("x0"):
+        other.store.write_bytes(name, context.store.read_bytes(name))
+
+
+def worker(context, **evaluate):
+    config = context.config
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update=evaluate)})
+    return units.EvaluateUnits(
+        units.EvaluationJob(
+            config=config,
+            base_digest=model_digest(config.model),
+            tuned=context.parents["train"].storage.child("model"),
+            output=context.output,
+            store=context.store,
+        )
+    )
+
+
+def test_the_bases_images_are_drawn_once_for_all_runs(context, result, tmp_path, monkeypatch):
+    other = other_output(context, tmp_path / "other")
+
+    def never(self, model, tasks):
+        raise AssertionError(f"the {model} model draws {tasks}")
+
+    monkeypatch.setattr(units.EvaluateUnits, "_drawn", never)
+    prompts = context.output.read_table("images-base-00000.parquet")["prompt"].to_pylist()
+    payload = {"kind": "images", "model": "base", "number": 0, "prompts": prompts}
+    receipt = worker(other)(payload)
+    assert hashes(other.output, receipt["files"]) == hashes(context.output, receipt["files"])
+    with pytest.raises(AssertionError, match="tuned model draws"):
+        worker(other)({**payload, "model": "tuned"})
+    with pytest.raises(AssertionError, match="base model draws"):
+        worker(other, seed=5)(payload)
+
+
+def test_several_samples_per_prompt_have_rows_of_their_own(context, result, tmp_path):
+    made = worker(other_output(context, tmp_path / "samples"), samples_per_prompt=2)
+    receipt = made({"kind": "images", "model": "tuned", "number": 0, "prompts": ["a red circle", "a blue cross"]})
+    assert receipt["images"] == 4
+    rows = made._job.output.read_table("images-tuned-00000.parquet").to_pylist()
+    assert [(row["prompt"], row["sample"]) for row in rows] == [
+        ("a red circle", 0),
+        ("a red circle", 1),
+        ("a blue cross", 0),
+        ("a blue cross", 1),
+    ]
+    assert len({row["png"] for row in rows}) == 4
+
+
+def test_prompts_are_the_first_in_a_fixed_order():
+    rows = [{"prompt": f"prompt {number % 30}"} for number in range(60)]
+    many = choose_prompts(rows, 30)
+    assert len(set(many)) == 30
+    assert choose_prompts(rows[::-1], 7) == many[:7]
+
+
+def test_an_empty_test_split_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"test split is empty.*ingest\.split\.test"):
+        run(evaluation_context(tmp_path, test=False))
+
+
+class Scorer:
+    name, version = "kit", "1"
+
+    def __init__(self, scores):
+        self.scores, self.seen = scores, 0
+
+    def score(self, images, prompts):
+        self.seen = len(images)
+        return np.resize(np.asarray(self.scores, dtype=np.float32), len(images))
+
+
+def test_scores_are_padded_to_one_size_and_checked():
+    image = open_png(_png())
+    good = Scorer([1.0, 2.0])
+    assert units.checked_scores(good, [image] * 2, ["a", "b"], 4) == [1.0, 2.0]
+    assert good.seen == 4
+    with pytest.raises(RewardError, match=r"nan for a generated image under the prompt 'b'"):
+        units.checked_scores(Scorer([1.0, float("nan")]), [image] * 2, ["a", "b"], 4)
+    broken = Scorer([1.0])
+    broken.score = lambda images, prompts: np.zeros((2, 1), dtype=np.float32)
+    with pytest.raises(RewardError, match="must give float32"):
+        units.checked_scores(broken, [image], ["a"], 2)
+
+
+def _png():
+    return png_bytes(Image.new("RGB", (32, 32), "red"))
