@@ -29,7 +29,7 @@ def run_chain(arguments: argparse.Namespace, flips: float, seed: int) -> dict[st
     metrics = json.loads((run_dir / "metrics.json").read_text())
     ((_, tuned),) = ((name, value) for name, value in metrics["models"].items() if name != metrics["base"])
     win = next(iter(tuned.values()))["win_rate"]
-    auroc = (metrics["minority"] or {}).get("auroc") or {}
+    auroc = ((metrics["minority"] or {}).get("auroc_by_source") or {}).get("offline") or {}
     return {
         "accuracy": metrics["accuracy_heldout"]["value"],
         "win_rate": win["value"],
@@ -58,10 +58,9 @@ def main() -> None:
     for flips in arguments.flips:
         runs = [run_chain(arguments, flips, seed) for seed in seeds]
         for seed, run in zip(seeds, runs, strict=True):
-            interval = f"{run['win_low']:.3f} to {run['win_high']:.3f}"
-            print(
-                f"| {flips:g} | {seed} | {run['accuracy']:.3f} | {run['win_rate']:.3f} | {interval} | {run['auroc']:.3f} |"
-            )
+            shown = [run["accuracy"], run["win_rate"], f"{run['win_low']:.3f} to {run['win_high']:.3f}", run["auroc"]]
+            cells = [cell if isinstance(cell, str) else f"{cell:.3f}" for cell in shown]
+            print(f"| {flips:g} | {seed} | {' | '.join(cells)} |", flush=True)
             figures |= {f"{name}_flips_{flips:g}_seed_{seed}": value for name, value in run.items()}
         for name in FIGURES:
             means[flips, name] = statistics.mean(run[name] for run in runs)

@@ -159,6 +159,16 @@ def main() -> None:
             raise
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        cause = " ".join(str(error).split())[:500]
+        typer.echo(
+            f"Error: unexpected {type(error).__name__}: {cause} Finished work is kept; run the same command with"
+            " --debug to see where it happened.",
+            err=True,
+        )
+        sys.exit(1)
 
 
 def _configure(

@@ -1,8 +1,8 @@
 """Where preference data comes from, how it is checked, and how it is split."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from prefopt.config.base import Branch, Count, Share
 
@@ -74,6 +74,12 @@ class RankingColumns(Branch):
     time: str | None = None
 
 
+def _shape(columns: Any) -> Any:
+    if isinstance(columns, dict):
+        return columns.get("shape", "vote")
+    return getattr(columns, "shape", None)
+
+
 class TableSource(Branch):
     """Any parquet or JSONL table, read through a column map."""
 
@@ -82,7 +88,13 @@ class TableSource(Branch):
     """A parquet or JSONL file, or a directory of them, local or s3://."""
     images: str | None = None
     """What relative image URIs are relative to; by default the table's own directory."""
-    columns: Annotated[VoteColumns | CountColumns | RankingColumns, Field(discriminator="shape")]
+    columns: Annotated[
+        Annotated[VoteColumns, Tag("vote")]
+        | Annotated[CountColumns, Tag("counts")]
+        | Annotated[RankingColumns, Tag("ranking")],
+        Discriminator(_shape),
+    ]
+    """A table of votes, unless `shape` says otherwise."""
 
 
 class WorldSource(Branch):

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -19,13 +18,12 @@ from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.data.visits import latent_store_family
 from prefopt.distributed.units import Unit
-from prefopt.errors import RewardError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes
 from prefopt.evaluation.results import BASE, TUNED
 from prefopt.models.loading import load_pipeline
 from prefopt.models.shape import latent_shape
-from prefopt.rewards import Reward, reward_spec
+from prefopt.rewards import Reward, checked_scores, reward_spec
 
 MODELS = (BASE, TUNED)
 GENERATION_VERSION = 1
@@ -178,7 +176,7 @@ class EvaluateUnits:
         for start in range(0, len(tasks), size):
             images = [open_png(png) for png in pngs[start : start + size]]
             prompts = [prompt for prompt, _ in tasks[start : start + size]]
-            scores += checked_scores(reward, images, prompts, size)
+            scores += padded_scores(reward, images, prompts, size)
         return scores
 
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -200,23 +198,12 @@ class EvaluateUnits:
         )
 
 
-def checked_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:
+def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:
     """Scores of at most `size` images, padded to `size`. RewardError unless they are finite float32."""
     padding = size - len(images)
-    scores = reward.score([*images, *[images[-1]] * padding], [*prompts, *[prompts[-1]] * padding])
-    if scores.shape != (size,) or scores.dtype != np.float32:
-        raise RewardError(
-            f"Reward model {reward.name!r} gave {scores.dtype} {scores.shape} for {size} images: it must give float32"
-            f" ({size},)."
-        )
-    bad = np.flatnonzero(~np.isfinite(scores[: len(images)]))
-    if bad.size:
-        raise RewardError(
-            f"Reward model {reward.name!r} gave {scores[bad[0]]} for a generated image under the prompt"
-            f" {prompts[bad[0]][:80]!r}: scores must be finite. Mend the reward model, or leave it out of"
-            " evaluate.rewards."
-        )
-    return [float(score) for score in scores[: len(images)]]
+    names = [f"generated image {number + 1}" for number in range(size)]
+    padded = [*images, *[images[-1]] * padding], [*prompts, *[prompts[-1]] * padding]
+    return [float(score) for score in checked_scores(reward, *padded, names)[: len(images)]]
 
 
 @contextmanager

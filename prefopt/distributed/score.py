@@ -22,11 +22,10 @@ from prefopt.data.visits import (
 )
 from prefopt.diffusion.inversion import invert
 from prefopt.distributed.pixels import read_pixels
-from prefopt.errors import RewardError
 from prefopt.models.identity import model_digest
 from prefopt.models.loading import encode_images, encode_prompts, image_pixels, load_pipeline, noise_schedule
 from prefopt.models.shape import latent_shape
-from prefopt.rewards import Reward, reward_spec
+from prefopt.rewards import checked_scores, reward_spec
 
 LATENTS, INVERTED, REWARDS = "x0", "inverted", "rewards"
 
@@ -106,7 +105,8 @@ class ScoreImages:
 
     def _score(self, tasks: list[tuple[str, Image.Image, str]]) -> list[tuple[str, list[np.float32]]]:
         images, prompts = [image for _, image, _ in tasks], [prompt for *_, prompt in tasks]
-        columns = [_checked(reward, reward.score(images, prompts), tasks) for reward in self._rewards]
+        names = [f"image {image_id}" for image_id, *_ in tasks]
+        columns = [checked_scores(reward, images, prompts, names) for reward in self._rewards]
         return [
             (reward_key(image_id, prompt), [column[row] for column in columns])
             for row, (image_id, _, prompt) in enumerate(tasks)
@@ -145,22 +145,6 @@ class _Batches:
         padded = self._tasks + self._tasks[-1:] * (self._size - count)
         self._results += self._function(padded)[:count]
         self._tasks = []
-
-
-def _checked(reward: Reward, scores: np.ndarray, tasks: Sequence[tuple[str, Any, str]]) -> np.ndarray:
-    if scores.shape != (len(tasks),) or scores.dtype != np.float32:
-        raise RewardError(
-            f"Reward model {reward.name!r} gave {scores.dtype} {scores.shape} for {len(tasks)} images: it must give"
-            f" float32 ({len(tasks)},)."
-        )
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if bad.size:
-        image_id, _, prompt = tasks[int(bad[0])]
-        raise RewardError(
-            f"Reward model {reward.name!r} gave {scores[bad[0]]} for image {image_id} under the prompt {prompt[:80]!r}:"
-            " scores must be finite. Mend the reward model, or leave it out of score.alpha and score.panel."
-        )
-    return scores
 
 
 class InvertVisits:

@@ -25,7 +25,7 @@ def load_pipeline(model: ModelConfig, dtype: torch.dtype = torch.float32, **comp
         pipeline = StableDiffusionPipeline.from_pretrained(
             model_directory(model),
             revision=model.revision,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,

@@ -1,11 +1,11 @@
 """Reward models by name."""
 
 from prefopt.errors import ConfigError
-from prefopt.rewards.base import Reward, RewardSpec
+from prefopt.rewards.base import Reward, RewardSpec, checked_scores
 from prefopt.world import WORLD_VERSION
 from prefopt.world.rewards import WORLD_REWARDS
 
-__all__ = ["REWARDS", "Reward", "RewardSpec", "reward_spec"]
+__all__ = ["REWARDS", "Reward", "RewardSpec", "checked_scores", "reward_spec"]
 
 REWARDS: dict[str, RewardSpec] = {
     name: RewardSpec(name, version=f"world {WORLD_VERSION}", load=load) for name, load in WORLD_REWARDS.items()

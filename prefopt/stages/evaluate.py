@@ -1,6 +1,7 @@
 """evaluate: images of base and tuned model, scored and compared; metrics.json, report.html and report.md."""
 
 import json
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -43,9 +44,9 @@ def run(context: StageContext) -> StageResult:
     Raises InputError if the split to evaluate on is empty.
     """
     config, ingest = context.config, context.parents["ingest"]
-    test = _split_pairs(ingest, config.evaluate.split)
-    prompts = choose_prompts(test, config.evaluate.prompts)
-    pairs = _heldout(ingest, test, config)
+    held_out, elsewhere = _split_pairs(ingest, config.evaluate.split)
+    prompts = choose_prompts(held_out, config.evaluate.prompts, elsewhere)
+    pairs = _heldout(ingest, held_out, config)
     files = _work(context, prompts, pairs)
     results = _results(context, prompts, pairs)
     content = json.dumps(metrics(results), indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -69,22 +70,30 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def choose_prompts(test: list[dict[str, Any]], most: int) -> list[str]:
-    """At most `most` different prompts of the held-out pairs, the first in the order that `limit` uses too."""
-    return sorted({row["prompt"] for row in test}, key=lambda prompt: (prompt_place(prompt), prompt))[:most]
+def choose_prompts(held_out: list[dict[str, Any]], most: int, elsewhere: Collection[str] = frozenset()) -> list[str]:
+    """At most `most` different prompts of the held-out pairs, the first in the order that `limit` uses too.
+
+    Prompts in `elsewhere` are left out: other splits use them, and only a shared image brought them here.
+    """
+    prompts = {row["prompt"] for row in held_out} - set(elsewhere)
+    return sorted(prompts, key=lambda prompt: (prompt_place(prompt), prompt))[:most]
 
 
-def _split_pairs(ingest: StageOutput, split: str) -> list[dict[str, Any]]:
-    rows = []
+def _split_pairs(ingest: StageOutput, split: str) -> tuple[list[dict[str, Any]], set[str]]:
+    """The pairs of a split, and the prompts of all others."""
+    rows: list[dict[str, Any]] = []
+    elsewhere: set[str] = set()
     for file in ingest.manifest.files_like("pairs-"):
         pairs = ingest.storage.read_table(file)
-        rows += pairs.filter(pc.equal(pairs["split"], split)).to_pylist()
+        inside = pc.equal(pairs["split"], split)
+        rows += pairs.filter(inside).to_pylist()
+        elsewhere |= set(pairs.filter(pc.invert(inside))["prompt"].to_pylist())
     if not rows:
         raise InputError(
             f"The {split} split is empty, so there is nothing to evaluate on: raise ingest.split.{split}, give more"
             " data, or raise limit."
         )
-    return rows
+    return rows, elsewhere
 
 
 def _heldout(ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig) -> list[HeldoutPair]:

@@ -159,6 +159,7 @@ def test_prompts_are_the_first_in_a_fixed_order():
     many = choose_prompts(rows, 30)
     assert len(set(many)) == 30
     assert choose_prompts(rows[::-1], 7) == many[:7]
+    assert choose_prompts(rows, 30, elsewhere=many[:5]) == many[5:]
 
 
 def test_an_empty_test_split_is_refused(tmp_path):
@@ -180,14 +181,14 @@ class Scorer:
 def test_scores_are_padded_to_one_size_and_checked():
     image = open_png(_png())
     good = Scorer([1.0, 2.0])
-    assert units.checked_scores(good, [image] * 2, ["a", "b"], 4) == [1.0, 2.0]
+    assert units.padded_scores(good, [image] * 2, ["a", "b"], 4) == [1.0, 2.0]
     assert good.seen == 4
-    with pytest.raises(RewardError, match=r"nan for a generated image under the prompt 'b'"):
-        units.checked_scores(Scorer([1.0, float("nan")]), [image] * 2, ["a", "b"], 4)
+    with pytest.raises(RewardError, match=r"nan for generated image 2 under the prompt 'b'"):
+        units.padded_scores(Scorer([1.0, float("nan")]), [image] * 2, ["a", "b"], 4)
     broken = Scorer([1.0])
     broken.score = lambda images, prompts: np.zeros((2, 1), dtype=np.float32)
     with pytest.raises(RewardError, match="must give float32"):
-        units.checked_scores(broken, [image], ["a"], 2)
+        units.padded_scores(broken, [image], ["a"], 2)
 
 
 def _png():
