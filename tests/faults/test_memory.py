@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PICTURES = 200
 FILES = 5
 PAIRS_PER_FILE = 1_000
-STAGES = ("ingest", "inject")
+STAGES = ("ingest", "inject", "card")
 LARGEST_GROWTH = 1.15
 
 
