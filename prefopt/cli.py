@@ -106,6 +106,7 @@ def card(
     set_: Overrides = None,
     limit: Limit = None,
     json_: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Print the data card: votes, ties, duplicates, contradictions, annotators, quarantine, flips."""
     from prefopt.evaluation.card import data_card
@@ -122,7 +123,9 @@ def card(
 
 
 @app.command()
-def verify(directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")]) -> None:
+def verify(
+    directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")], debug: Debug = False
+) -> None:
     """Re-hash every file that the manifests of a run list."""
     from prefopt.data import manifest as manifests
     from prefopt.data.storage import Storage

@@ -23,3 +23,8 @@ class ClusterConfig(Branch):
     """Threads of each worker's numerical libraries."""
     object_store_mb: Count = 400
     """Ray's shared memory on the local machine."""
+
+    @property
+    def device(self) -> str:
+        """Where actors put their models."""
+        return "cuda" if self.worker_gpus else "cpu"

@@ -59,6 +59,21 @@ class RunConfig(Branch):
         return self
 
     @model_validator(mode="after")
+    def _evaluation_has_data(self) -> "RunConfig":
+        split = self.evaluate.split
+        if getattr(self.ingest.split, split) == 0.0:
+            raise ValueError(f"evaluate.split {split} needs ingest.split.{split} above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_distinct(self) -> "RunConfig":
+        panel = self.score.panel.rewards if self.score.panel else ()
+        for field, names in (("score.panel.rewards", panel), ("evaluate.rewards", self.evaluate.rewards)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field} names a reward twice: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
     def _judge_is_independent(self) -> "RunConfig":
         judged = self.evaluate.rewards[0]
         used = [*self.score.reward_names(), *(f.reward for f in self.inject.flips if f.kind == "gap")]

@@ -28,6 +28,10 @@ class OptimizerConfig(Branch):
     """Largest global gradient norm."""
 
 
+OUTSIDE_KEYS = frozenset({"workers", "checkpoint_every", "keep_checkpoints", "max_failures"})
+"""Fields of TrainConfig that no result depends on: they enter neither keys nor reports."""
+
+
 class TrainConfig(Branch):
     """Preference fine-tuning with Ray Train and DeepSpeed ZeRO."""
 

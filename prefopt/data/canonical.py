@@ -62,10 +62,12 @@ def canonical_row(
     `load` gives an image's bytes; `where` names the row and tells anonymous votes apart. Raises BadRowError for
     a fault of the whole row.
     """
+    if not parsed.votes:
+        raise BadRowError("missing_field", "the row holds no vote")
     try:
         prompt = check_prompt(parsed.prompt, config.limits)
     except BadRowError as error:
-        raise BadRowError(error.reason, error.detail, votes=max(1, len(parsed.votes))) from None
+        raise BadRowError(error.reason, error.detail, votes=len(parsed.votes)) from None
     images = [_check_cell(cell, config, load) for cell in parsed.images]
     split = split_of(prompt, config.split)
     votes = [_canonical_vote(vote, index, images, prompt, split, where) for index, vote in enumerate(parsed.votes)]

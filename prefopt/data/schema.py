@@ -60,7 +60,6 @@ QUARANTINE_REASONS = (
     "bad_label",
     "missing_field",
     "duplicate_vote",
-    "withdrawn",
 )
 
 LABELS = VOTES.append(pa.field("flipped_by", pa.string()))

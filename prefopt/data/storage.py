@@ -131,7 +131,7 @@ class Storage:
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         """Read a parquet file."""
-        with self.open_input(relative) as source:
+        with _explained("read", self, relative), self.open_input(relative) as source:
             return pq.read_table(source, columns=columns, use_threads=False)
 
     def check_writable(self) -> None:

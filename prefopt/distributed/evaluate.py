@@ -112,8 +112,7 @@ class EvaluateUnits:
 
     @cached_property
     def _base(self) -> StableDiffusionPipeline:
-        pipeline = load_pipeline(self._job.config.model)
-        return pipeline.to("cuda") if self._job.config.cluster.worker_gpus else pipeline
+        return load_pipeline(self._job.config.model).to(self._job.config.cluster.device)
 
     @cached_property
     def _tuned(self) -> StableDiffusionPipeline:

@@ -80,7 +80,7 @@ class ScoreImages:
         batch = config.score.batch
         self._reward_stores = [reward_store(store, name, batch) for name in rewards]
         self._latents = latent_store(store, config)
-        self._pipeline = load_pipeline(config.model, unet=None, text_encoder=None)
+        self._pipeline = load_pipeline(config.model, unet=None, text_encoder=None).to(config.cluster.device)
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         rows = self._work.read_table("images.parquet").slice(payload["start"], payload["count"]).to_pylist()
@@ -115,7 +115,9 @@ class ScoreImages:
     def _encode(self, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, bytes]]:
         resolution = self._config.score.resolution
         pixels = np.stack([image_pixels(image, resolution, flip) for _, image, flip in tasks])
-        latents = encode_images(self._pipeline, torch.from_numpy(pixels)).float().numpy()
+        latents = (
+            encode_images(self._pipeline, torch.from_numpy(pixels).to(self._pipeline.device)).float().cpu().numpy()
+        )
         return [
             (latent_key(image_id, flip), pack_array(latent))
             for (image_id, _, flip), latent in zip(tasks, latents, strict=True)
@@ -154,7 +156,7 @@ class InvertVisits:
         self._config, self._work = config, work
         self._latents, self._inverted = latent_store(store, config), inverted_store(store, config)
         self._shape = latent_shape(config)
-        self._pipeline = load_pipeline(config.model, vae=None)
+        self._pipeline = load_pipeline(config.model, vae=None).to(config.cluster.device)
         self._schedule = noise_schedule(self._pipeline)
 
     @torch.no_grad()
@@ -174,8 +176,9 @@ class InvertVisits:
             "" if drop else text for text, drop in zip(padded["prompt"].to_pylist(), batch.drop_prompt, strict=True)
         ]
         states = encode_prompts(self._pipeline, prompts).repeat(2, 1, 1)
-        x0 = torch.from_numpy(np.concatenate([batch.x0_0, batch.x0_1]))
-        t = torch.from_numpy(np.concatenate([batch.t_0, batch.t_1]))
+        device = self._pipeline.device
+        x0 = torch.from_numpy(np.concatenate([batch.x0_0, batch.x0_1])).to(device)
+        t = torch.from_numpy(np.concatenate([batch.t_0, batch.t_1])).to(device)
         settings = self._config.score.visits
 
         def predict(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -191,7 +194,7 @@ class InvertVisits:
             renoise_steps=settings.renoise_steps,
             grid=settings.grid,
             prediction_type=self._pipeline.scheduler.config.prediction_type,
-        ).numpy()
-        columns = {f"xt_{side}": [pack_array(x) for x in xt[side * size :][:count]] for side in (0, 1)}
+        )
+        columns = {f"xt_{side}": [pack_array(x) for x in xt.cpu().numpy()[side * size :][:count]] for side in (0, 1)}
         arrays = {name: pa.array(cells, pa.binary()) for name, cells in columns.items()}
         return pa.table({"key": visits["inverted_key"].combine_chunks(), **arrays})

@@ -36,7 +36,7 @@ def start_ray(cluster: ClusterConfig, *, verbose: bool) -> None:
     local = {"num_cpus": cpus + 1, "object_store_memory": cluster.object_store_mb * 1_000_000}
     try:
         ray.init(
-            address=address,
+            address=address or "local",
             include_dashboard=False,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,

@@ -11,7 +11,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.errors import ConfigError, InputError, PrefoptError, RewardError, StorageError
+from prefopt.errors import ConfigError, GuardError, InputError, PrefoptError, RewardError, StorageError
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _outcome(name: str, error: PrefoptError) -> dict[str, str]:
 
 def _error(text: str) -> PrefoptError:
     kind, message = json.loads(text)
-    known = {cls.__name__: cls for cls in (ConfigError, InputError, RewardError, StorageError)}
+    known = {cls.__name__: cls for cls in (ConfigError, GuardError, InputError, RewardError, StorageError)}
     return known.get(kind, PrefoptError)(message)
 
 

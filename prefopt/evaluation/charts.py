@@ -98,7 +98,12 @@ def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
             if wins.low is not None and wins.high is not None:
                 axes.plot([wins.low, wins.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
             axes.plot(wins.value, row, marker="D" if row == 0 else "o", color=colour, markersize=6.5)
-        ends = [end for found in comparisons for end in (found.wins.low, found.wins.high, found.wins.value) if end]
+        ends = [
+            end
+            for found in comparisons
+            for end in (found.wins.low, found.wins.high, found.wins.value)
+            if end is not None
+        ]
         reach = max(0.12, 0.03 + max(abs(end - 0.5) for end in [*ends, 0.5]))
         axes.set_xlim(max(0.0, 0.5 - reach), min(1.0, 0.5 + reach))
         axes.set_ylim(len(comparisons) - 0.4, -0.6)

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from prefopt.config import RunConfig
+from prefopt.config.train import OUTSIDE_KEYS
 from prefopt.data.manifest import Manifest
 
-_TRAIN_PLACES = {"workers", "checkpoint_every", "keep_checkpoints", "max_failures"}
 _SOURCE_PLACES = ("path", "images")
 
 
@@ -24,7 +24,7 @@ def shown_config(config: RunConfig) -> str:
     """The config as YAML, without what cannot change a result: names, places, workers."""
     tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"name", "store", "cluster"})
     tree["model"]["path"] = display_name(tree["model"]["path"])
-    tree["train"] = {key: value for key, value in tree["train"].items() if key not in _TRAIN_PLACES}
+    tree["train"] = {key: value for key, value in tree["train"].items() if key not in OUTSIDE_KEYS}
     for source in tree["ingest"]["sources"]:
         for place in _SOURCE_PLACES:
             if isinstance(source.get(place), str):

@@ -67,11 +67,6 @@ def interval(estimate: Estimate, level: float) -> str:
     return f"{100.0 * level:g}% interval {ends(estimate)}"
 
 
-def objective_name(config: RunConfig) -> str:
-    """The objective as it is called in print."""
-    return OBJECTIVES.get(config.train.objective.name, (config.train.objective.name, ""))[0]
-
-
 def headline(results: Results, prompts: int, level: float) -> str:
     """The verdict in one sentence."""
     found = results.comparisons[0]

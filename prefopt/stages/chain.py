@@ -16,6 +16,7 @@ from prefopt.data.ids import canonical_hash
 from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_complete, read_manifest, stage_key
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError
+from prefopt.models.identity import with_absolute_path
 from prefopt.stages.base import Progress, RunStage, StageContext, StageOutput
 from prefopt.stages.keys import STAGES, Outside, StageSpec
 from prefopt.stages.outside import look_outside
@@ -41,6 +42,7 @@ class Chain:
     ) -> None:
         """`start_engine` is called before the first stage that has work to do. ConfigError if nothing can be
         written to the run directory or the store; InputError if a source or the model is not there."""
+        config = config.model_copy(update={"model": with_absolute_path(config.model)})
         self._config, self._run, self._store = config, Storage(run_dir), Storage(config.store)
         self._run.check_writable()
         self._store.check_writable()

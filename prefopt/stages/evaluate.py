@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
 from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import (
@@ -74,8 +75,15 @@ def choose_prompts(held_out: list[dict[str, Any]], most: int, elsewhere: Collect
     """At most `most` different prompts of the held-out pairs, the first in the order that `limit` uses too.
 
     Prompts in `elsewhere` are left out: other splits use them, and only a shared image brought them here.
+    InputError if none is left.
     """
-    prompts = {row["prompt"] for row in held_out} - set(elsewhere)
+    others = {normalised_prompt(prompt) for prompt in elsewhere}
+    prompts = {row["prompt"] for row in held_out if normalised_prompt(row["prompt"]) not in others}
+    if not prompts:
+        raise InputError(
+            "Every held-out prompt is used by another split too, since all its pairs share images with it: there is"
+            " nothing to evaluate on. Give more data."
+        )
     return sorted(prompts, key=lambda prompt: (prompt_place(prompt), prompt))[:most]
 
 

@@ -12,8 +12,9 @@ from prefopt.data.manifest import Rows
 from prefopt.data.noise import boundary_bin, flips_wanted, threshold
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.distributed.inject import BoundaryVotes, CountVotes, WriteLabels, stratum_rates
+from prefopt.distributed.inject import ALL, BoundaryVotes, CountVotes, WriteLabels, stratum_rates
 from prefopt.distributed.units import Unit, UnitWorker, run_units
+from prefopt.errors import InputError
 from prefopt.stages.base import StageContext, StageResult, costly_rows
 
 
@@ -48,6 +49,12 @@ def run(context: StageContext) -> StageResult:
             thresholds.append({})
             continue
         counts = _sum(units(f"count-{entry}", partial(CountVotes, ingest.storage, config), entry=entry))
+        unknown = sorted(set(stratum_rates(flips)) - set(counts) - {ALL})
+        if unknown:
+            raise InputError(
+                f"inject.flips.{entry} names the annotator group {', '.join(unknown)}, but no vote of the splits"
+                f" {', '.join(config.splits)} belongs to it. Groups there: {', '.join(sorted(counts)) or 'none'}."
+            )
         wanted = {name: n for name, n in flips_wanted(counts, stratum_rates(flips)).items() if n}
         bounds = {name: boundary_bin(counts[name], flips_) for name, flips_ in wanted.items()}
         bins = {name: bin_ for name, (bin_, _) in bounds.items()}

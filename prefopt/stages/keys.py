@@ -6,9 +6,9 @@ from typing import Any
 
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.config.train import OUTSIDE_KEYS
 from prefopt.models.identity import model_digest
 
-_OUTSIDE_KEYS = {"workers", "checkpoint_every", "keep_checkpoints", "max_failures"}
 _SOURCE_PLACES = {"path", "images"}
 
 
@@ -69,7 +69,7 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
-    branch = config.train.model_dump(mode="json", exclude=_OUTSIDE_KEYS)
+    branch = config.train.model_dump(mode="json", exclude=set(OUTSIDE_KEYS))
     return {**branch, "seed": config.seed, "model": outside.model(config)}
 
 

@@ -358,8 +358,8 @@ def test_an_object_store_holds_the_data_the_store_and_the_run(tmp_path: Path, bu
 
     write_dataset(tmp_path / "data", pairs=8, seed=0)
     for path in (tmp_path / "data").iterdir():
-        boto3.client("s3").upload_file(str(path), BUCKET, f"data/{path.name}")
-    config = small_config(tmp_path, [{**PICKAPIC, "path": f"{bucket}/data"}])
+        boto3.client("s3").upload_file(str(path), BUCKET, f"whole/{path.name}")
+    config = small_config(tmp_path, [{**PICKAPIC, "path": f"{bucket}/whole"}])
     work = Storage(f"{bucket}/run/work")
     scan = ScanRows(config.ingest.sources, config.ingest, work, None)
     receipts = [scan(unit.payload) for unit in _scan_units(config.ingest.sources, 100)]

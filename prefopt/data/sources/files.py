@@ -58,7 +58,7 @@ class ImageFiles:
         """The canonical form of a path found in a row; BadRowError if it leaves the directory."""
         if not isinstance(path, str) or not path:
             raise BadRowError("missing_field", "an image path is empty")
-        if path.startswith("s3://"):
+        if path.startswith("s3://") and not set("?#@") & set(path):
             return path
         if "://" in path:
             raise BadRowError("bad_image", f"image {path[:100]!r}: only paths and s3:// URIs are read")

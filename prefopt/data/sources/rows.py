@@ -108,7 +108,7 @@ def _plan_lines(root: Storage, file: str, unit_rows: int, columns: list[str]) ->
     names: dict[str, None] = {}
     offset = 0
     with root.open_input(file) as source:
-        for row, line in enumerate(io.BufferedReader(source)):
+        for row, line in enumerate(_lines(root, file, source)):
             if row % unit_rows == 0:
                 units.append({"file": file, "offset": offset, "start": row, "count": 0})
             units[-1]["count"] += 1
@@ -123,16 +123,22 @@ def _plan_lines(root: Storage, file: str, unit_rows: int, columns: list[str]) ->
 def _read_lines(root: Storage, unit: dict[str, Any]) -> Iterator[Row]:
     with root.open_input(unit["file"]) as source:
         source.seek(unit["offset"])
-        lines = itertools.islice(io.BufferedReader(source), unit["count"])
+        lines = itertools.islice(_lines(root, unit["file"], source), unit["count"])
         for row, line in enumerate(lines, start=unit["start"]):
             if line.strip():
                 yield row, _json_object(root, unit["file"], row, line)
 
 
+def _lines(root: Storage, file: str, source: Any) -> Iterator[bytes]:
+    stream = io.BufferedReader(source)
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{root.uri}/{file} has a line of more than {MAX_LINE_BYTES} bytes.")
+        yield line
+
+
 def _json_object(root: Storage, file: str, row: int, line: bytes) -> dict[str, Any]:
     where = f"{root.uri}/{file}, line {row + 1}"
-    if len(line) > MAX_LINE_BYTES:
-        raise InputError(f"{where} is longer than {MAX_LINE_BYTES} bytes.")
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -69,10 +69,11 @@ class CheckpointFolder:
         return entries
 
     def commit(self, manifest: CheckpointManifest, keep: int) -> None:
-        """Write the manifest, then drop all but the newest `keep` checkpoints."""
+        """Write the manifest, then drop all others but the newest `keep - 1` of this run up to here."""
         text = manifest.model_dump_json(indent=1)
         self._work.write_bytes(f"{self.place(manifest.step)}/{MANIFEST}", text.encode())
-        for step in self._steps()[:-keep]:
+        usable = [step for step in self._steps() if step <= manifest.step and self._read(step)]
+        for step in set(self._steps()) - set(usable[-keep:]):
             self._work.delete(self.place(step))
 
     @contextmanager

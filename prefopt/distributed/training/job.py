@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from prefopt.config import RunConfig
+from prefopt.config.train import OUTSIDE_KEYS
 from prefopt.data.ids import canonical_hash
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
@@ -47,7 +48,7 @@ class TrainingJob:
     @property
     def fingerprint(self) -> str:
         """Whatever decides the trajectory: a checkpoint of another fingerprint is never resumed from."""
-        train = self.config.train.model_dump(mode="json", exclude={"workers", "checkpoint_every", "keep_checkpoints"})
+        train = self.config.train.model_dump(mode="json", exclude=set(OUTSIDE_KEYS))
         return canonical_hash(
             {
                 "train": train,

@@ -49,7 +49,7 @@ class Trainer:
         assert outcome is not None, "the last micro-batch of a step is its boundary"
         values = gather_pairs(observed)
         if outcome.applied:
-            _check_finite(values)
+            _check_finite(values | {"grad_norm": torch.tensor(outcome.grad_norm)})
             self._averages.update()
             if self.judge:
                 self.judge.update(_window_of(values))
