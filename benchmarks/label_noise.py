@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prefopt.config import load_config
+
 SEEDED = ("seed", "ingest.sources.0.seed", "inject.seed", "score.visits.seed", "evaluate.seed")
 FIGURES = ("accuracy", "win_rate")
 
@@ -28,7 +30,7 @@ def run_chain(arguments: argparse.Namespace, flips: float, seed: int) -> dict[st
     subprocess.run(command, check=True, stderr=None if arguments.verbose else subprocess.DEVNULL, stdout=sys.stderr)
     metrics = json.loads((run_dir / "metrics.json").read_text())
     ((_, tuned),) = ((name, value) for name, value in metrics["models"].items() if name != metrics["base"])
-    win = next(iter(tuned.values()))["win_rate"]
+    win = tuned[load_config(arguments.config, overrides).evaluate.rewards[0]]["win_rate"]
     auroc = ((metrics["minority"] or {}).get("auroc_by_source") or {}).get("offline") or {}
     return {
         "accuracy": metrics["accuracy_heldout"]["value"],

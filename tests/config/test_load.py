@@ -229,3 +229,26 @@ def test_a_config_never_changes() -> None:
     config = parse_config(tree(), "x")
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("branches", "words"),
+    [
+        (
+            {"ingest": {"split": {"validation": 0.1, "test": 0.0}}},
+            "evaluate.split test needs ingest.split.test above 0",
+        ),
+        ({"evaluate": {"rewards": ["world/true", "world/true"]}}, "evaluate.rewards names a reward twice"),
+        ({"score": {"panel": {"rewards": ["world/style"] * 2}}}, "score.panel.rewards names a reward twice"),
+    ],
+)
+def test_a_config_that_could_only_fail_late_is_refused(branches: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_config(config_tree(Path("place"), [{"kind": "world"}], **branches), "my.yaml")
+
+
+def test_a_table_holds_votes_unless_its_shape_says_otherwise() -> None:
+    columns = {"prompt": "p", "image_0": "a", "image_1": "b", "label": "y"}
+    source = {"kind": "table", "path": "a.parquet", "columns": columns}
+    config = parse_config(config_tree(Path("place"), [source]), "my.yaml")
+    assert config.ingest.sources[0].columns.shape == "vote"  # type: ignore[union-attr]

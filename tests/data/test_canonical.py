@@ -109,3 +109,9 @@ def test_a_larger_validation_share_moves_nothing_into_test() -> None:
     small, large = Split(validation=0.1, test=0.2), Split(validation=0.4, test=0.2)
     prompts = [f"prompt {n}" for n in range(500)]
     assert {p for p in prompts if split_of(p, small) == "test"} == {p for p in prompts if split_of(p, large) == "test"}
+
+
+def test_a_row_without_votes_is_refused_not_lost() -> None:
+    with pytest.raises(BadRowError, match="holds no vote") as caught:
+        canonical_row(ParsedRow("a prompt", [], []), CONFIG, lambda cell: b"", "x")
+    assert (caught.value.reason, caught.value.votes) == ("missing_field", 1)

@@ -89,3 +89,13 @@ def test_another_number_of_workers(work: Storage) -> None:
     check_workers(manifest, 1, 0)
     with pytest.raises(ConfigError, match=r"set train\.workers to 2"):
         check_workers(manifest, 1, 1)
+
+
+def test_a_commit_drops_what_can_never_be_resumed_from(work: Storage, tmp_path: Path) -> None:
+    """Checkpoints of another run, or of steps that were taken back, must not push out the one just written."""
+    other = CheckpointFolder(work, "another")
+    for step in (900, 950):
+        _write(other, work, tmp_path / "scratch", step, fingerprint="another")
+    _write(CheckpointFolder(work, "run"), work, tmp_path / "scratch", 3)
+    assert _newest(work) == 3
+    assert not work.exists("checkpoints/step-00000950")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from prefopt.data.schema import LABELS, TRUTH
+from prefopt.errors import InputError
 from prefopt.stages.base import StageOutput
 from tests.kit.data import (
     StopAfter,
@@ -100,11 +101,16 @@ def test_each_group_has_its_own_exact_rate(tmp_path: Path) -> None:
     ]
     path = write_parquet(tmp_path / "x.parquet", rows)
     source = {"kind": "pickapic", "path": str(path), "group_column": "team"}
-    flips = [{"kind": "group", "rates": {"a": 0.5, "b": 0.1, "nobody": 1.0}}]
+    flips = [{"kind": "group", "rates": {"a": 0.5, "b": 0.1}}]
     run = Injected(stages(tmp_path, flips, source))
     for group, rate in {"a": 0.5, "b": 0.1, "c": 0.0}.items():
         votes = {vote for vote in run.eligible if run.votes[vote]["group"] == group}
         assert len(votes & run.flipped) == round(rate * len(votes))
+
+
+def test_a_group_that_nobody_belongs_to_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"inject\.flips\.0 names the annotator group nobody"):
+        stages(tmp_path, [{"kind": "group", "rates": {"nobody": 1.0}}])
 
 
 def test_two_entries_that_hit_the_same_vote_undo_each_other(tmp_path: Path) -> None:

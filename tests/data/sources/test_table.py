@@ -93,6 +93,7 @@ def test_absolute_paths_inside_the_image_directory_are_fine(tmp_path: Path) -> N
     [
         "../secret.png", "/etc/passwd", "a/../../x.png", "http://x/y.png", "file:///etc/passwd", "a\\b.png", "a\0b.png",
         "\ud800.png", "data:image/png;base64,###", "data:image/png;base64,é", "", 7, None, [], {"path": "../x"},
+        "s3://b/d?endpoint_override=elsewhere/x.png", "s3://key:secret@b/x.png",
     ],
 )  # fmt: skip
 def test_images_that_cannot_be(tmp_path: Path, cell: Any) -> None:
