@@ -94,3 +94,36 @@ class ImageFiles:
             if not root.local:
                 raise
             raise BadRowError("bad_image", str(error)) from None
+
+
+class TableReader:
+    """What all sources share: tables whose rows hold a prompt, and perhaps images that rows name by path."""
+
+    def __init__(self, tables: TableFiles, prompt_column: str, images: ImageFiles | None = None) -> None:
+        self._tables, self._prompt_column = tables, prompt_column
+        self._images = images or ImageFiles(tables.root.uri)
+
+    @property
+    def root(self) -> Storage:
+        """The directory that table files lie in."""
+        return self._tables.root
+
+    def files(self) -> list[str]:
+        """The table files, relative to the root, sorted. InputError if there are none."""
+        return self._tables.names()
+
+    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
+        """Units of about `unit_rows` rows. InputError for a file that is damaged or lacks a column."""
+        return self._tables.plan(unit_rows)
+
+    def rows(self, unit: dict[str, Any], prompts_only: bool = False) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """(file, row number, row) of a unit, streamed; with `prompts_only` just the prompt's column."""
+        return self._tables.rows(unit, [self._prompt_column] if prompts_only else None)
+
+    def prompt(self, row: dict[str, Any]) -> Any:
+        """The prompt of a row."""
+        return row.get(self._prompt_column)
+
+    def image_bytes(self, file: str, limit: int) -> bytes:
+        """The bytes of an image file. BadRowError if it is missing or above the limit."""
+        return self._images.read(file, limit)

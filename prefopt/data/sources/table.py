@@ -1,44 +1,26 @@
 """Any parquet or JSONL table by a column map, and folders of images with a CSV or JSONL of winner and loser."""
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 from prefopt.config.ingest import CountColumns, FolderSource, RankingColumns, TableSource, VoteColumns
 from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow, RawVote, require, text
-from prefopt.data.sources.files import ImageFiles, TableFiles
+from prefopt.data.sources.files import ImageFiles, TableFiles, TableReader
 from prefopt.data.sources.rankings import count_votes, ranking_votes
-from prefopt.data.storage import Storage
 
 
-class MappedTable:
+class MappedTable(TableReader):
     """Reads a table through a column map: one row per vote, counts per pair, or one ranking per row."""
 
     def __init__(self, config: TableSource) -> None:
         self._columns = config.columns
         named = config.columns.model_dump(exclude={"shape"}, exclude_none=True)
-        self._tables = TableFiles(config.path, (".parquet", ".jsonl"), list(named.values()), [])
-        self._images = ImageFiles(config.images or self._tables.root.uri)
-
-    @property
-    def root(self) -> Storage:
-        return self._tables.root
-
-    def files(self) -> list[str]:
-        return self._tables.names()
-
-    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
-        return self._tables.plan(unit_rows)
-
-    def rows(self, unit: dict[str, Any], prompts_only: bool = False) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        return self._tables.rows(unit, [self._columns.prompt] if prompts_only else None)
-
-    def prompt(self, row: dict[str, Any]) -> Any:
-        return row.get(self._columns.prompt)
+        tables = TableFiles(config.path, (".parquet", ".jsonl"), list(named.values()), [])
+        super().__init__(tables, config.columns.prompt, ImageFiles(config.images) if config.images else None)
 
     def parse(self, row: dict[str, Any]) -> ParsedRow:
         columns = self._columns
-        prompt = row.get(columns.prompt)
+        prompt = self.prompt(row)
         if isinstance(columns, RankingColumns):
             cells = require(row, columns.images)
             ranks = require(row, columns.ranks)
@@ -65,43 +47,21 @@ class MappedTable:
             return ImageCell(column=column, data=value)
         return ImageCell(path=self._images.relative(value))
 
-    def image_bytes(self, file: str, limit: int) -> bytes:
-        return self._images.read(file, limit)
-
 
 def _who(row: dict[str, Any], columns: VoteColumns | RankingColumns) -> dict[str, str]:
     named = {"annotator": columns.annotator, "group": columns.group, "time": columns.time}
     return {field: text(row.get(name)) if name else "" for field, name in named.items()}
 
 
-class Folder:
+class Folder(TableReader):
     """Reads a CSV, TSV or JSONL of winner, loser, prompt and optional annotator, with images in a folder."""
 
     def __init__(self, config: FolderSource) -> None:
         required = ["winner", "loser", "prompt"]
-        self._tables = TableFiles(config.path, (".csv", ".tsv", ".jsonl"), required, ["annotator"])
-        self._images = ImageFiles(config.images)
-
-    @property
-    def root(self) -> Storage:
-        return self._tables.root
-
-    def files(self) -> list[str]:
-        return self._tables.names()
-
-    def plan(self, unit_rows: int) -> list[dict[str, Any]]:
-        return self._tables.plan(unit_rows)
-
-    def rows(self, unit: dict[str, Any], prompts_only: bool = False) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        return self._tables.rows(unit)
-
-    def prompt(self, row: dict[str, Any]) -> Any:
-        return row.get("prompt")
+        tables = TableFiles(config.path, (".csv", ".tsv", ".jsonl"), required, ["annotator"])
+        super().__init__(tables, "prompt", ImageFiles(config.images))
 
     def parse(self, row: dict[str, Any]) -> ParsedRow:
         images = [ImageCell(path=self._images.relative(require(row, name))) for name in ("winner", "loser")]
         vote = RawVote(0, 1, 1.0, annotator=text(row.get("annotator")))
-        return ParsedRow(row.get("prompt"), images, [vote])
-
-    def image_bytes(self, file: str, limit: int) -> bytes:
-        return self._images.read(file, limit)
+        return ParsedRow(self.prompt(row), images, [vote])
