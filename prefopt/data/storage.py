@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from prefopt.errors import ConfigError, StorageError
 
 _CHUNK = 1 << 20
+_UNFINISHED = ".tmp-"
 
 
 class Storage:
@@ -72,7 +73,13 @@ class Storage:
         with _explained("list", self, relative):
             files = [i.path for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
         names = [file[len(self._root) :].lstrip("/") for file in files]
-        return sorted(name for name in names if not os.path.basename(name).startswith(".tmp-"))
+        return sorted(name for name in names if not os.path.basename(name).startswith(_UNFINISHED))
+
+    def sweep(self) -> None:
+        """Remove unfinished writes that a killed process left. Nobody may be writing here."""
+        if self.local:
+            for path in Path(self._root).rglob(f"{_UNFINISHED}*"):
+                path.unlink(missing_ok=True)
 
     def delete(self, relative: str) -> None:
         """Remove a file or directory tree; nothing happens if it is not there."""
@@ -111,7 +118,7 @@ class Storage:
                         shutil.copyfileobj(spool, stream, _CHUNK)
                 return
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
+            handle, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=os.path.dirname(target))
             try:
                 with os.fdopen(handle, "wb") as stream:
                     yield stream

@@ -117,6 +117,7 @@ class Chain:
             ),
         )
         output.delete("work")
+        output.sweep()
         seconds = {"seconds": round(time.monotonic() - started, 3), "host": platform.node()}
         context.logs.write_bytes("config.yaml", dump_config(self._config).encode())
         context.logs.write_bytes(f"{self._keys[spec.name][:12]}.json", json.dumps(seconds).encode())

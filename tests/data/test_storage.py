@@ -134,3 +134,11 @@ def test_workers_find_the_same_place_from_another_directory(tmp_path: Path, monk
 def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
     Storage(str(tmp_path)).write_bytes("a", b"1")
     assert os.stat(tmp_path / "a").st_mode & 0o777 == 0o644
+
+
+def test_sweep_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_bytes("deep/kept.txt", b"whole")
+    (tmp_path / "deep" / ".tmp-half").write_bytes(b"hal")
+    storage.sweep()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept.txt"]
