@@ -16,7 +16,7 @@ from prefopt.config import RunConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
-from prefopt.data.visits import latent_store_family
+from prefopt.distributed.score import latent_store
 from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes
@@ -188,9 +188,7 @@ class EvaluateUnits:
     @cached_property
     def _gaps(self) -> HeldoutGaps:
         config, shape = self._job.config, latent_shape(self._job.config)
-        latents = RowStore(
-            self._job.store, "x0", latent_store_family(self._job.base_digest, config.score.resolution, shape)
-        )
+        latents = latent_store(self._job.store, config)
         latents.refresh()
         return HeldoutGaps(
             self._base, self._tuned, latents, shape, batch=self._evaluate.batch, seed=self._evaluate.seed
