@@ -21,6 +21,8 @@ class ModelConfig(Branch):
     """A hub id, a local directory in diffusers format, or `world` for the embedded model."""
     revision: str | None = None
     """The hub revision; a commit hash makes the run reproducible."""
+    vae: str | None = None
+    """A VAE that takes the place of the model's own, as a hub id or a directory: for SDXL the one mended for fp16."""
 
 
 class LabelsConfig(Branch):

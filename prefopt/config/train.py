@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefopt.config.base import Branch, Count, Positive, Share
+from prefopt.config.health import GuardConfig, HealthConfig
 from prefopt.config.objective import DpoParams, ObjectiveConfig
 
 
@@ -17,18 +18,35 @@ class LoraConfig(Branch):
 
 
 class OptimizerConfig(Branch):
-    """AdamW, with a linear warm-up to a constant learning rate."""
+    """The optimizer, with a linear warm-up to a constant learning rate."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` needs `zero: 0`: on ZeRO's flat shards it loses its factored second moment."""
     lr: Positive = 1e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
     betas: tuple[Share, Share] = (0.9, 0.999)
+    """Of AdamW."""
     eps: Positive = 1e-8
+    """Of AdamW."""
     clip: Positive = 1.0
     """Largest global gradient norm."""
 
 
-OUTSIDE_KEYS = frozenset({"workers", "checkpoint_every", "keep_checkpoints", "max_failures"})
+class TrackerConfig(Branch):
+    """Where the figures of training go besides steps.jsonl."""
+
+    tensorboard: bool = True
+    """Event files below logs/."""
+    mlflow: str | None = None
+    """Tracking URI of an MLflow server; needs the package mlflow."""
+    wandb: str | None = None
+    """Project at Weights & Biases; needs the package wandb."""
+
+
+OUTSIDE_KEYS = frozenset(
+    {"workers", "checkpoint_every", "keep_checkpoints", "max_failures", "prompt_cache_mb", "health", "trackers"}
+)
 """Fields of TrainConfig that no result depends on: they enter neither keys nor reports."""
 
 
@@ -37,7 +55,14 @@ class TrainConfig(Branch):
 
     method: Literal["lora", "full"] = "lora"
     lora: LoraConfig = LoraConfig()
+    init_from: str | None = None
+    """Where the policy starts: a hub id, a directory (a model or LoRA weights), or an earlier run's directory.
+    By default the base model."""
+    reference_from: str | None = None
+    """The reference, named as `init_from` is. By default the base model."""
     objective: ObjectiveConfig = DpoParams()
+    reference: Literal["live", "cached"] = "live"
+    """`cached`: the reference's errors come from the score stage's store and training holds no reference weights."""
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: Count = 2000
     """Optimizer steps."""
@@ -45,14 +70,27 @@ class TrainConfig(Branch):
     """Pairs per optimizer step, over all workers."""
     micro_batch: Count = 16
     """Pairs per forward pass. Micro-batch j of a step goes to worker j mod workers, whatever their number."""
-    zero: Literal[0, 1, 2, 3] = 0
-    """DeepSpeed ZeRO stage."""
+    zero: Literal[0, 1, 2, 3, "auto"] = 0
+    """DeepSpeed ZeRO stage. `auto`: the lowest whose model states fit in the workers' memory."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What waits in host memory: the optimizer's state (ZeRO 1 to 3), or the weights too (ZeRO 3)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    compile: bool = False
+    """torch.compile the UNet. Needs a compiler where the workers run."""
+    refresh_every: Count | None = None
+    """Invert the coming visits anew with the current policy after so many optimizer steps. By default never."""
+    guard: GuardConfig = GuardConfig()
     checkpoint_every: Count = 50
     """Optimizer steps between checkpoints."""
     keep_checkpoints: Count = 2
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often training restarts from the newest checkpoint after a lost worker."""
+    prompt_cache_mb: Annotated[int, Field(ge=0)] = 2048
+    """Memory of each worker for prompt embeddings that are used again (SD1.5; SDXL computes them live)."""
+    health: HealthConfig = HealthConfig()
+    trackers: TrackerConfig = TrackerConfig()
     workers: Count = 1
     """Training workers. Never part of a key: results do not depend on it."""
 
@@ -67,4 +105,14 @@ class TrainConfig(Branch):
             raise ValueError(f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.micro_batches % self.workers:
             raise ValueError(f"{self.micro_batches} micro-batches per step do not divide among {self.workers} workers")
+        return self
+
+    @model_validator(mode="after")
+    def _zero_fits(self) -> "TrainConfig":
+        if self.optimizer.name == "adafactor" and self.zero != 0:
+            raise ValueError(f"optimizer.name adafactor needs zero 0, not {self.zero}: under ZeRO take adamw")
+        if self.offload == "optimizer" and self.zero == 0:
+            raise ValueError("offload optimizer needs zero 1, 2 or 3")
+        if self.offload == "all" and self.zero != 3:
+            raise ValueError(f"offload all needs zero 3, not {self.zero}")
         return self

@@ -33,6 +33,9 @@ LR = 1.5e-3
 KL_WEIGHT = 3e-4
 EMPTY_PROMPT = 0.1
 LOSS_WINDOW = 20
+VAE_STEPS = 7000
+STEPS = 4200
+IMAGES = 16000
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ def training_images(count: int, seed: int) -> tuple[Tensor, list[str]]:
 def pretrain(
     out: Path,
     *,
-    vae_steps: int = 2600,
-    steps: int = 3800,
-    images: int = 16000,
+    vae_steps: int = VAE_STEPS,
+    steps: int = STEPS,
+    images: int = IMAGES,
     seed: int = 0,
     batch: int = BATCH,
 ) -> PretrainReport:
@@ -207,9 +210,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of the script."""
     parser = argparse.ArgumentParser(description="Pre-train the embedded world's model.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--vae-steps", type=int, default=2600)
-    parser.add_argument("--steps", type=int, default=3800)
-    parser.add_argument("--images", type=int, default=16000)
+    parser.add_argument("--vae-steps", type=int, default=VAE_STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
     options = parser.parse_args(arguments)

@@ -1,0 +1,47 @@
+"""Is it learning: what is watched while training, and what happens when it goes wrong."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefopt.config.base import Branch, Count, Positive
+from prefopt.config.evaluate import SamplerConfig
+
+
+class PairedEvaluationConfig(Branch):
+    """Images of a few fixed validation prompts from the policy and its start, with the same noise, now and then."""
+
+    every: Count = 100
+    """Optimizer steps between two evaluations."""
+    prompts: Count = 8
+    reward: str
+    """Who judges. Better another reward than the one that judges the run in the end."""
+    sampler: SamplerConfig = SamplerConfig(steps=20)
+
+
+class HealthConfig(Branch):
+    """What is watched. Nothing here changes the tuned model."""
+
+    window: Count = 50
+    """Optimizer steps that a verdict looks back on."""
+    timestep_buckets: Count = 5
+    """Equal parts of the timesteps for which accuracy is told apart."""
+    stall_factor: Annotated[float, Field(gt=1.0)] = 10.0
+    """A step that takes so many times the median writes every worker's stacks to logs/."""
+    evaluation: PairedEvaluationConfig | None = None
+
+
+class GuardConfig(Branch):
+    """What training does by itself when a verdict is bad. Part of the key: it changes the tuned model."""
+
+    skipped_steps: Count = 5
+    """Stop after so many optimizer steps in a row that were skipped because they were not finite."""
+    action: Literal["none", "pause", "lower_rate", "roll_back"] = "none"
+    """After the verdict `collapsed` or `budget exceeded`: nothing; stop with a checkpoint (exit code 4); go on with
+    a smaller learning rate; or go back to the last checkpoint before the verdict, with a smaller learning rate."""
+    rate_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """The learning rate is multiplied by it."""
+    most: Count = 3
+    """Stop (exit code 4) when the action has been taken so often."""
+    budget: Positive | None = 0.1
+    """The winner's error may rise above the reference's by this share before the budget counts as exceeded."""
