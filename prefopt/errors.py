@@ -25,7 +25,7 @@ class GuardError(PrefoptError):
     exit_code = 4
 
 
-class RewardError(PrefoptError):
+class RewardError(InputError):
     """A reward model gave scores that cannot be used."""
 
 

@@ -19,6 +19,7 @@ torch.set_num_threads(1)
 def ray_session() -> Iterator[None]:
     """A local Ray of four logical CPUs, quiet, without a dashboard."""
     import ray
+    import ray.data  # its log handlers keep the standard error that they find, which must outlive a test
 
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -5,15 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from prefopt import cli
+from prefopt.data.ids import image_id
 from prefopt.data.storage import Storage
+from prefopt.rewards import REWARDS, RewardSpec
 from tests.kit.data import check_manifests, config_tree, distinct, huge_png, judgement, picture, write_parquet
+from tests.kit.rewards import Redness
 
 Command = Callable[..., tuple[int, str]]
 GOOD = distinct(4)
@@ -23,14 +28,14 @@ GOOD = distinct(4)
 def command(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs `prefopt ingest` in this process; gives the exit code and standard error's error paragraph."""
+    """Runs a stage's command in this process; gives the exit code and standard error's error paragraph."""
     monkeypatch.setattr("prefopt.distributed.session.stop_ray", lambda: None)
 
-    def run(source: dict[str, Any], *arguments: str, **branches: Any) -> tuple[int, str]:
+    def run(source: dict[str, Any], *arguments: str, stage: str = "ingest", **branches: Any) -> tuple[int, str]:
         config = tmp_path / "my.yaml"
         config.write_text(yaml.safe_dump(config_tree(tmp_path, [source], **branches)))
         where = [] if "--run-dir" in arguments else ["--run-dir", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", ["prefopt", "ingest", str(config), *where, *arguments])
+        monkeypatch.setattr(sys, "argv", ["prefopt", stage, str(config), *where, *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
         said = capsys.readouterr().err
@@ -40,7 +45,7 @@ def command(
         if code:
             assert len(errors) == 1
             assert said.rstrip().endswith(errors[0])
-            assert not list(tmp_path.rglob("manifest.json"))
+            assert not list(tmp_path.rglob(f"{stage}/*/manifest.json"))
             assert not list(tmp_path.rglob(".tmp-*"))
         return code, "".join(errors)
 
@@ -187,14 +192,34 @@ def test_a_read_only_run_directory(tmp_path: Path, command: Command) -> None:
     assert "permission denied" in said
 
 
-def test_a_stage_without_its_parents(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_execute", lambda c, r, s, d: execute(c, r, ["inject"], d))
-    code, said = command(pickapic(tmp_path, GOOD))
+def test_a_stage_without_its_parents(tmp_path: Path, command: Command) -> None:
+    code, said = command(pickapic(tmp_path, GOOD), stage="inject")
     assert code == 3
     assert "inject needs the output of ingest" in said
 
 
-execute = cli._execute
+def test_a_reward_that_returns_nan(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_reward(broken: int | None) -> None:
+        load = partial(Redness, broken)
+        monkeypatch.setitem(REWARDS, "kit/redness", RewardSpec("kit/redness", version="1", load=load))
+
+    def score() -> tuple[int, str]:
+        return command(source, stage="score", score=rewards)
+
+    add_reward(broken=5)
+    source, rewards = pickapic(tmp_path, distinct(20)), {"alpha": {"reward": "kit/redness"}}
+    for stage in ("ingest", "inject"):
+        assert command(source, stage=stage, score=rewards) == (0, "")
+    code, said = score()
+    assert code == 3
+    assert f"Reward model 'kit/redness' gave nan for image {image_id(picture(5))} under the prompt 'prompt 2'" in said
+    assert "Mend the reward model, or leave it out of the config." in said
+    assert len(said) < 600
+    add_reward(broken=None)
+    assert score() == (0, "")
+    (file,) = (tmp_path / "run" / "score").glob("*/rewards-00000.parquet")
+    assert sorted(pq.read_table(file)["score"].to_pylist()) == list(range(40))
+    assert len(check_manifests(str(tmp_path / "run"))) == 3
 
 
 @contextmanager

@@ -19,6 +19,10 @@ class ClusterConfig(Branch):
     worker_cpus: Positive = 0.5
     """CPUs that each actor reserves. A pool never reserves every CPU: reading needs some."""
     worker_gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    gpu_memory_gb: Positive | None = None
+    """Memory of one GPU in GiB, for `train.zero: auto` and `prefopt plan` where the driver sees none of the GPUs."""
+    gpus_per_node: Count = 8
+    """Training workers on one machine."""
     threads: Count = 1
     """Threads of each worker's numerical libraries."""
     object_store_mb: Count = 400

@@ -32,6 +32,10 @@ class AccuracyConfig(Branch):
     """Timesteps and noises per pair."""
 
 
+OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
+"""Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""
+
+
 class EvaluateConfig(Branch):
     """Images, scores, win rates, report."""
 

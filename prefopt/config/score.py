@@ -15,7 +15,9 @@ class AlphaConfig(Branch):
     normalise: Literal["scales", "constants"] = "scales"
     """`scales`: the frozen quantiles of the training split; `constants`: `minimum` and `maximum` as given."""
     minimum: float = 0.0
+    """The score that becomes 0; published for the PickScore cosine: 0.11543526500463486."""
     maximum: float = 1.0
+    """The score that becomes 1; published for the PickScore cosine: 0.28201571106910706."""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> "AlphaConfig":
@@ -51,6 +53,10 @@ class VisitConfig(Branch):
     """Share of images that are mirrored, drawn per image."""
     batch: Count = 32
     """Pairs per inversion batch: fixed and padded, since a row's result depends on the batch's size."""
+
+
+OUTSIDE_KEYS = frozenset({"unit_images"})
+"""Fields of ScoreConfig that no result depends on: they enter neither keys nor reports."""
 
 
 class ScoreConfig(Branch):

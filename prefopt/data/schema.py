@@ -98,6 +98,9 @@ VISITS = _schema(
     latent_key_0=_ID,
     latent_key_1=_ID,
     inverted_key=_ID,
+    reference_0=pa.float32(),
+    reference_1=pa.float32(),
 )
 """The training plan, in training order. label = P(image_0 wins); keys point into the stores; inverted_key is empty
-when the noise is sampled. Images are named 0 and 1, not winner and loser: one visit serves every label."""
+when the noise is sampled; reference_* are the reference's denoising errors, null unless training reads them. Images are
+named 0 and 1, not winner and loser: one visit serves every label."""

@@ -15,6 +15,7 @@ from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.distributed.score import InvertVisits, ScoreImages, inverted_store, latent_store, reward_key, reward_store
 from prefopt.distributed.units import Progress, Unit, run_units
+from prefopt.rewards import reward_spec
 
 _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("flips", pa.list_(pa.bool_())))
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
@@ -53,9 +54,8 @@ class CostlyRows:
         if todo.num_rows:
             self.work.write_table("images.parquet", todo)
             units = _row_units(todo.num_rows, self.config.score.unit_images, todo["image_id"].to_pylist())
-            self._run(
-                units, partial(ScoreImages, self.config, self.sources, self.store, self.work, concerned), "images"
-            )
+            specs = [reward_spec(name) for name in concerned]
+            self._run(units, partial(ScoreImages, self.config, self.sources, self.store, self.work, specs), "images")
 
     def fill_inversions(self, pairs: pa.Table, visits: pa.Table) -> None:
         """Invert the visits' latents; the latents themselves must be there."""
@@ -76,11 +76,14 @@ class CostlyRows:
         keys = [reward_key(image, prompt) for image, prompt in scored_images(pairs)]
         scores = {}
         for name in rewards:
-            store = reward_store(self.store, name, self.config.score.batch)
+            store = self._reward_store(name)
             store.refresh()
             column = store.get(keys, ["score"])["score"].to_numpy()
             scores[name] = (column[: pairs.num_rows], column[pairs.num_rows :])
         return scores
+
+    def _reward_store(self, name: str) -> RowStore:
+        return reward_store(self.store, reward_spec(name), self.config.score.batch)
 
     def _run(self, units: list[Unit], worker: partial[ScoreImages] | partial[InvertVisits], what: str) -> None:
         receipts = self.work.child(f"receipts/{what}")
@@ -117,7 +120,7 @@ class CostlyRows:
 
     def _unscored(self, pairs: pa.Table, rewards: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
         scored = {reward_key(image, prompt): (image, prompt) for image, prompt in scored_images(pairs)}
-        missing = {name: _missing(reward_store(self.store, name, self.config.score.batch), scored) for name in rewards}
+        missing = {name: _missing(self._reward_store(name), scored) for name in rewards}
         lacking = set().union(*missing.values())
         prompts: dict[str, list[str]] = {}
         for key, (image, prompt) in scored.items():

@@ -23,7 +23,7 @@ from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open
 from prefopt.evaluation.results import BASE, TUNED
 from prefopt.models.loading import load_pipeline
 from prefopt.models.shape import latent_shape
-from prefopt.rewards import Reward, checked_scores, reward_spec
+from prefopt.rewards import Reward, RewardSpec, checked_scores
 
 MODELS = (BASE, TUNED)
 GENERATION_VERSION = 1
@@ -50,6 +50,7 @@ class EvaluationJob:
 
     config: RunConfig
     base_digest: str
+    rewards: tuple[RewardSpec, ...]
     tuned: Storage
     """The train stage's model directory."""
     output: Storage
@@ -104,8 +105,7 @@ class EvaluateUnits:
 
     def __init__(self, job: EvaluationJob) -> None:
         self._job, self._evaluate = job, job.config.evaluate
-        self._rewards = [reward_spec(name).load() for name in self._evaluate.rewards]
-        self._versions = [reward_spec(name).version for name in self._evaluate.rewards]
+        self._rewards = [reward.load() for reward in job.rewards]
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._draw_unit(payload) if payload["kind"] == "images" else self._accuracy_unit(payload)
@@ -164,8 +164,8 @@ class EvaluateUnits:
     def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]) -> pa.Table:
         columns = [self._scores(reward, tasks, pngs) for reward in self._rewards]
         rows = [
-            {"prompt_id": ids[prompt], "sample": sample, "reward": name, "version": version, "score": score}
-            for name, version, scores in zip(self._evaluate.rewards, self._versions, columns, strict=True)
+            {"prompt_id": ids[prompt], "sample": sample, "reward": spec.name, "version": spec.version, "score": score}
+            for spec, scores in zip(self._job.rewards, columns, strict=True)
             for (prompt, sample), score in zip(tasks, scores, strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SCORE_ROWS)

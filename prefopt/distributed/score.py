@@ -25,7 +25,7 @@ from prefopt.distributed.pixels import read_pixels
 from prefopt.models.identity import model_digest
 from prefopt.models.loading import encode_images, encode_prompts, image_pixels, load_pipeline, noise_schedule
 from prefopt.models.shape import latent_shape
-from prefopt.rewards import checked_scores, reward_spec
+from prefopt.rewards import RewardSpec, checked_scores
 
 LATENTS, INVERTED, REWARDS = "x0", "inverted", "rewards"
 
@@ -35,9 +35,9 @@ def reward_key(image: str, prompt: str) -> str:
     return digest("reward", image, prompt)
 
 
-def reward_store(store: Storage, name: str, batch: int) -> RowStore:
+def reward_store(store: Storage, reward: RewardSpec, batch: int) -> RowStore:
     """Scores of one version of one reward model."""
-    return RowStore(store, REWARDS, {"reward": name, "version": reward_spec(name).version, "batch": batch})
+    return RowStore(store, REWARDS, {"reward": reward.name, "version": reward.version, "batch": batch})
 
 
 def latent_store(store: Storage, config: RunConfig) -> RowStore:
@@ -73,12 +73,12 @@ class ScoreImages:
         sources: tuple[SourceConfig, ...],
         store: Storage,
         work: Storage,
-        rewards: Sequence[str],
+        rewards: Sequence[RewardSpec],
     ) -> None:
         self._config, self._sources, self._work = config, sources, work
-        self._rewards = [reward_spec(name).load() for name in rewards]
+        self._rewards = [reward.load() for reward in rewards]
         batch = config.score.batch
-        self._reward_stores = [reward_store(store, name, batch) for name in rewards]
+        self._reward_stores = [reward_store(store, reward, batch) for reward in rewards]
         self._latents = latent_store(store, config)
         self._pipeline = load_pipeline(config.model, unet=None, text_encoder=None).to(config.cluster.device)
 

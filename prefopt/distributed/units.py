@@ -29,7 +29,7 @@ class UnitWorker(Protocol):
 
 
 class Progress(Protocol):
-    """Called with (done, total, what)."""
+    """Called with (done, total, what) as work goes on."""
 
     def __call__(self, done: int, total: int, what: str) -> None: ...
 

@@ -6,11 +6,16 @@ from typing import Any
 
 import yaml
 
-from prefopt.config import RunConfig
-from prefopt.config.train import OUTSIDE_KEYS
+from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.data.manifest import Manifest
 
 _SOURCE_PLACES = ("path", "images")
+_LEFT_OUT: dict[str, Any] = {
+    **dict.fromkeys(("name", "store", "cluster"), True),
+    "score": set(score.OUTSIDE_KEYS),
+    "train": set(train.OUTSIDE_KEYS),
+    "evaluate": set(evaluate.OUTSIDE_KEYS),
+}
 
 
 def display_name(path: str) -> str:
@@ -21,10 +26,9 @@ def display_name(path: str) -> str:
 
 
 def shown_config(config: RunConfig) -> str:
-    """The config as YAML, without what cannot change a result: names, places, workers."""
-    tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"name", "store", "cluster"})
+    """The config as YAML, without what cannot change a result: names, places, workers, sizes of work units."""
+    tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=_LEFT_OUT)
     tree["model"]["path"] = display_name(tree["model"]["path"])
-    tree["train"] = {key: value for key, value in tree["train"].items() if key not in OUTSIDE_KEYS}
     for source in tree["ingest"]["sources"]:
         for place in _SOURCE_PLACES:
             if isinstance(source.get(place), str):

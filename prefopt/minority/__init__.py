@@ -3,26 +3,17 @@
 from prefopt.minority.ema import ema_decay, ema_update
 from prefopt.minority.margins import MARGINS, margin
 from prefopt.minority.metric import MinorityMetric, crowd_margin, minority_metric
-from prefopt.minority.scale import (
-    GapSums,
-    RunningScale,
-    gap_sums,
-    global_scale,
-    reference_scale,
-    scale_by_rms,
-)
+from prefopt.minority.scale import RunningScale, global_scale, reference_scale, scale_by_rms
 from prefopt.minority.weights import WEIGHTS
 
 __all__ = [
     "MARGINS",
     "WEIGHTS",
-    "GapSums",
     "MinorityMetric",
     "RunningScale",
     "crowd_margin",
     "ema_decay",
     "ema_update",
-    "gap_sums",
     "global_scale",
     "margin",
     "minority_metric",

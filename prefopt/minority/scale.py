@@ -8,30 +8,13 @@ would look like disagreement. Shape key: M annotators (0 is the policy), B pairs
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 RMS_FLOOR = 1e-7
 """Below this running RMS there is nothing but rounding noise (a cached reference leaves about 3e-8)."""
-
-
-class GapSums(NamedTuple):
-    """What ranks and micro-batches add up, field by field, to describe a global batch."""
-
-    squares: Tensor
-    """Sum of z^2 over pairs, float64 [M]."""
-    z0: Tensor
-    """Sum of the policy's z over pairs, float64 []."""
-    num_pairs: int
-    """Number of pairs."""
-
-
-def gap_sums(z_MB: Tensor) -> GapSums:
-    """Sums over the pairs of one micro-batch."""
-    wide = z_MB.detach().to(torch.float64)
-    return GapSums(wide.square().sum(dim=1), wide[0].sum(), z_MB.shape[1])
 
 
 def scale_by_rms(z_MB: Tensor, rms_M: Tensor, rho: float) -> Tensor:

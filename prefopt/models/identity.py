@@ -12,6 +12,7 @@ from prefopt.errors import InputError
 EMBEDDED = "world"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 EMBEDDED_CHECKPOINT = Path(__file__).parents[1] / "world" / "checkpoint"
+"""Directory of the shipped pre-trained pipeline of the embedded world."""
 _WEIGHTS_AND_CONFIGS = (".safetensors", ".json", ".txt")
 
 

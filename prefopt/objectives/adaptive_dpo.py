@@ -36,4 +36,4 @@ def _margin(errors: PairErrors, u_B: Tensor, params: AdaptiveDpoParams) -> Tenso
     return margin(u_B, mean_z0, 0.5 * params.beta, MARGINS[params.margin], params.margin_scale)
 
 
-ADAPTIVE_DPO = Objective("adaptive_dpo", AdaptiveDpoParams, adaptive_dpo, needs_u=True)
+ADAPTIVE_DPO = Objective("adaptive_dpo", AdaptiveDpoParams, adaptive_dpo)

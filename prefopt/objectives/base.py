@@ -80,14 +80,6 @@ class Objective(Generic[ParamsT]):
     name: str
     Params: type[ParamsT]
     function: Callable[[PairErrors, ParamsT], ObjectiveResult]
-    needs_reference: bool = True
-    """Reads reference_w and reference_l."""
-    needs_u: bool = False
-    """Reads u, and margin_mean where its margin is switched on."""
-    needs_alpha: bool = False
-    """Reads alpha."""
-    ties: bool = False
-    """May be given pairs whose label is 0.5; if not, they leave training."""
 
     def __call__(self, errors: PairErrors, params: ParamsT) -> ObjectiveResult:
         """Raises TypeError for another objective's Params, ValueError for missing side inputs."""

@@ -16,9 +16,6 @@ from prefopt.objectives.metrics import pair_metrics
 
 Relabel = Literal["reward", "human_floor", "blend"]
 
-PICKSCORE_RANGE = (0.11543526500463486, 0.28201571106910706)
-"""Published minimum and maximum of the PickScore cosine."""
-
 
 def reward_preference(score_w_B: Tensor, score_l_B: Tensor, low: float, high: float) -> Tensor:
     """p_reward [B]: softmax over the pair of scores scaled by (score - low) / (high - low), for the place w.
@@ -62,4 +59,4 @@ def smpo(errors: PairErrors, params: SmpoParams) -> ObjectiveResult:
     return ObjectiveResult(-logsigmoid(factor * logit), metrics)
 
 
-SMPO = Objective("smpo", SmpoParams, smpo, needs_alpha=True)
+SMPO = Objective("smpo", SmpoParams, smpo)

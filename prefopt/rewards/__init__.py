@@ -10,6 +10,7 @@ __all__ = ["REWARDS", "Reward", "RewardSpec", "checked_scores", "reward_spec"]
 REWARDS: dict[str, RewardSpec] = {
     name: RewardSpec(name, version=f"world {WORLD_VERSION}", load=load) for name, load in WORLD_REWARDS.items()
 }
+"""By name. Workers are handed the entry itself, so that one added in the driver serves them too."""
 
 
 def reward_spec(name: str) -> RewardSpec:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
@@ -11,12 +11,7 @@ from prefopt.data.storage import Storage
 
 if TYPE_CHECKING:
     from prefopt.distributed.costly import CostlyRows
-
-
-class Progress(Protocol):
-    """Called with (done, total, what) as work goes on."""
-
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+    from prefopt.distributed.units import Progress
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class StageContext:
     """Append-only stores shared by runs."""
     logs: Storage
     """For what no manifest lists: wall times, host names."""
-    progress: Progress
+    progress: "Progress"
 
 
 @dataclass(frozen=True)

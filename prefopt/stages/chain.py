@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefopt.config import RunConfig, dump_config
 from prefopt.data.ids import canonical_hash
@@ -17,9 +18,12 @@ from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_c
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError
 from prefopt.models.identity import with_absolute_path
-from prefopt.stages.base import Progress, RunStage, StageContext, StageOutput
+from prefopt.stages.base import RunStage, StageContext, StageOutput
 from prefopt.stages.keys import STAGES, Outside, StageSpec
 from prefopt.stages.outside import look_outside
+
+if TYPE_CHECKING:
+    from prefopt.distributed.units import Progress
 
 _LIBRARIES = ("torch", "ray", "deepspeed", "diffusers", "transformers", "peft", "pyarrow")
 _AT_TOP = ("report.html", "report.md", "metrics.json")
@@ -38,7 +42,7 @@ class Chain:
     """The stages of one run in one directory."""
 
     def __init__(
-        self, config: RunConfig, run_dir: str, *, start_engine: Callable[[], object], progress: Progress
+        self, config: RunConfig, run_dir: str, *, start_engine: Callable[[], object], progress: "Progress"
     ) -> None:
         """`start_engine` is called before the first stage that has work to do. ConfigError if nothing can be
         written to the run directory or the store; InputError if a source or the model is not there."""

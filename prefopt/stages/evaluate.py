@@ -33,6 +33,7 @@ from prefopt.evaluation.results import Results, compare, metrics
 from prefopt.evaluation.showcase import read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 from prefopt.models.identity import model_digest
+from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 
 MODEL, MINORITY, STEPS = "model", "minority.parquet", "steps.jsonl"
@@ -122,6 +123,7 @@ def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -
     job = EvaluationJob(
         config=context.config,
         base_digest=model_digest(context.config.model),
+        rewards=tuple(reward_spec(name) for name in context.config.evaluate.rewards),
         tuned=context.parents["train"].storage.child(MODEL),
         output=context.output,
         store=context.store,

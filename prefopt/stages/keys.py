@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefopt.config import RunConfig
+from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
-from prefopt.config.train import OUTSIDE_KEYS
 from prefopt.models.identity import model_digest
 
 _SOURCE_PLACES = {"path", "images"}
@@ -60,7 +59,7 @@ def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {
-        **config.score.model_dump(mode="json"),
+        **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS)),
         "labels": config.labels.rule,
         "model": outside.model(config),
         "rewards": outside.rewards(config.score.reward_names()),
@@ -69,13 +68,13 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
-    branch = config.train.model_dump(mode="json", exclude=set(OUTSIDE_KEYS))
+    branch = config.train.model_dump(mode="json", exclude=set(train.OUTSIDE_KEYS))
     return {**branch, "seed": config.seed, "model": outside.model(config)}
 
 
 def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {
-        **config.evaluate.model_dump(mode="json"),
+        **config.evaluate.model_dump(mode="json", exclude=set(evaluate.OUTSIDE_KEYS)),
         "model": outside.model(config),
         "versions": outside.rewards(config.evaluate.rewards),
     }

@@ -71,11 +71,6 @@ def preference(weights: Sequence[float], first: Scene, second: Scene, prompt: st
     return float(values[0] - values[1])
 
 
-def true_preference(first: Scene, second: Scene, prompt: str) -> float:
-    """The majority's preference without noise: positive when the first scene is better."""
-    return preference(TASTES["majority"], first, second, prompt)
-
-
 def vote(annotator: Annotator, first: Scene, second: Scene, prompt: str, rng: np.random.Generator) -> float:
     """One vote: 1.0 for the first scene, 0.0 for the second, 0.5 for a tie.
 

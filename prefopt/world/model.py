@@ -1,4 +1,4 @@
-"""The world's Stable Diffusion model in diffusers format: how it is built and where it is shipped (prefopt)."""
+"""The world's Stable Diffusion model in diffusers format: how it is built (prefopt)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ MAX_TOKENS = 16
 TEXT_WIDTH = 64
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
-
-
-def pretrained_path() -> Path:
-    """Directory of the shipped pre-trained pipeline."""
-    return Path(__file__).parent / "checkpoint"
 
 
 def vocabulary() -> tuple[dict[str, int], list[str]]:

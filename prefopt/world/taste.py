@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from prefopt.world.scenes import COLOURS, DARK_BELOW, LARGE_ABOVE, LIGHT_ABOVE, SHAPES, SMALL_BELOW, Scene, holds
 from prefopt.world.vision import Asked, Measurement
 
-QUALITIES = ("fidelity", "composition", "brightness", "vividness", "calm")
-"""Order of the columns of every quality array [n, 5]; each quality lies in [0, 1]."""
-
 SCALES = ((0.92, 0.15), (0.51, 0.18), (0.57, 0.34), (0.44, 0.21), (0.60, 0.25))
-"""Mean and standard deviation of each quality over the world's scenes, frozen with the world's version."""
+"""Mean and standard deviation of each of the `qualities` over the world's scenes, frozen with the world's version."""
 
 TASTES: dict[str, tuple[float, ...]] = {
     "majority": (0.7, 0.6, 1.8, 0.8, 0.4),
@@ -63,7 +60,7 @@ def calm(looks: Looks) -> NDArray[np.float64]:
 
 
 def qualities(looks: Looks, fidelity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The five qualities [n, 5], in the order of QUALITIES."""
+    """The five qualities [n, 5], each in [0, 1]: fidelity, composition, brightness, vividness, calm."""
     return np.stack([fidelity, composition(looks), brightness(looks), vividness(looks), calm(looks)], axis=1)
 
 

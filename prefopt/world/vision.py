@@ -41,18 +41,16 @@ class Measurement:
     """What n pictures show; every array has n rows.
 
     shape, colour: indices into SHAPES and COLOURS; shape_evidence [n, 4]: fit of each shape relative to the best
-    one, in [0, 1]; colour_distance [n, 6]: degrees from each named hue; colour_confidence in [0, 1]; centre_x,
-    centre_y, radius in pixels; foreground, background: RGB [n, 3]; saturation, value of the shape's colour;
-    luminance and tint of the background; gradient, texture: amplitudes; contrast: distance of the two colours
-    in [0, 1]; blur: width of the shape's edge in pixels; residual: root mean square of what no sharp-edged scene
-    explains, in [0, 1].
+    one, in [0, 1]; colour_distance [n, 6]: degrees from each named hue; centre_x, centre_y, radius in pixels;
+    foreground, background: RGB [n, 3]; saturation, value of the shape's colour; luminance and tint of the
+    background; gradient, texture: amplitudes; contrast: distance of the two colours in [0, 1]; blur: width of the
+    shape's edge in pixels; residual: root mean square of what no sharp-edged scene explains, in [0, 1].
     """
 
     shape: NDArray[np.int64]
     shape_evidence: Floats
     colour: NDArray[np.int64]
     colour_distance: Floats
-    colour_confidence: Floats
     centre_x: Floats
     centre_y: Floats
     radius: Floats
@@ -244,13 +242,11 @@ def _describe(shape: NDArray[np.int64], evidence: Floats, fit: _Fit, blur: Float
     high, low = foreground.max(axis=1), foreground.min(axis=1)
     saturation = np.clip((high - low) / np.maximum(high, 1e-3), 0.0, 1.5)
     distance = _hue_distance(foreground)
-    nearest = distance.min(axis=1)
     return Measurement(
         shape=shape,
         shape_evidence=evidence.astype(np.float32),
         colour=distance.argmin(axis=1),
         colour_distance=distance,
-        colour_confidence=_f32(np.clip(1.0 - nearest / 30.0, 0.0, 1.0) * np.clip(saturation / 0.3, 0.0, 1.0)),
         centre_x=_f32(fit.places[:, 0]),
         centre_y=_f32(fit.places[:, 1]),
         radius=_f32(fit.places[:, 2]),

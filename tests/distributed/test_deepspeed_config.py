@@ -1,16 +1,48 @@
+from typing import Any
+
 import pytest
 
-from prefopt.config.train import OptimizerConfig, TrainConfig
+from prefopt.config.train import TrainConfig
 from prefopt.distributed.deepspeed_config import deepspeed_config, frozen_model_config
 
 
 @pytest.mark.parametrize(("workers", "accumulation"), [(1, 4), (2, 2), (4, 1)])
 def test_batch_arithmetic(workers: int, accumulation: int) -> None:
-    train = TrainConfig(global_batch=32, micro_batch=8, optimizer=OptimizerConfig(clip=0.5))
+    train = TrainConfig(global_batch=32, micro_batch=8)
     config = deepspeed_config(train, workers)
     assert config["gradient_accumulation_steps"] == accumulation
     assert config["train_batch_size"] == 32 == accumulation * workers * config["train_micro_batch_size_per_gpu"]
-    assert config["gradient_clipping"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "clip"),
+    [
+        ({"zero": 1}, 0.5),
+        ({"precision": "bf16"}, 0.5),
+        ({}, 0.0),
+        ({"precision": "bf16", "optimizer": {"name": "adafactor"}}, 0.0),
+    ],
+)
+def test_the_engine_clips_where_it_holds_the_optimizer(options: dict[str, Any], clip: float) -> None:
+    train = TrainConfig.model_validate({"optimizer": {"clip": 0.5}, **options})
+    assert deepspeed_config(train, 1)["gradient_clipping"] == clip
+
+
+def test_offload() -> None:
+    def zero(**options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = deepspeed_config(TrainConfig(**options), 1)["zero_optimization"]
+        return {name: value for name, value in found.items() if name.startswith("offload")}
+
+    cpu = {"device": "cpu"}
+    assert zero(zero=3) == {}
+    assert zero(zero=2, offload="optimizer") == {"offload_optimizer": cpu}
+    assert zero(zero=3, offload="all") == {"offload_optimizer": cpu, "offload_param": cpu}
+    assert frozen_model_config(TrainConfig(zero=3, offload="all"))["zero_optimization"]["offload_param"] == cpu
+
+
+def test_auto_must_be_settled_first() -> None:
+    with pytest.raises(ValueError, match="must be settled"):
+        deepspeed_config(TrainConfig(zero="auto"), 1)
 
 
 def test_workers_that_do_not_divide_the_micro_batches_are_refused() -> None:

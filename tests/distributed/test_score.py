@@ -70,7 +70,7 @@ def score_with(
     )
     assert concerned == ["fake"]
     work.write_table("images.parquet", todo)
-    ScoreImages(config, config.ingest.sources, store, work, concerned)({"start": 0, "count": 11})
+    ScoreImages(config, config.ingest.sources, store, work, [reward_spec("fake")])({"start": 0, "count": 11})
     return store
 
 
@@ -82,7 +82,7 @@ def test_a_reward_that_is_not_finite_is_refused(
         RewardError, match=r"'fake' gave (nan|inf|-inf) for image [0-9a-f]{32} under the prompt"
     ) as caught:
         score_with(FakeReward(value), tmp_path, world, ingested, monkeypatch)
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 3
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 
@@ -112,7 +112,7 @@ def test_every_batch_is_full_and_padding_leaves_no_trace(
 
     store = score_with(FakeReward(note), tmp_path, world, ingested, monkeypatch)
     assert set(sizes) == {8}
-    rows = reward_store(store, "fake", 8)
+    rows = reward_store(store, reward_spec("fake"), 8)
     rows.refresh()
     keys = {reward_key(*pair) for pair in scored_images(read_tables(ingested, "pairs-"))}
     done = keys - set(rows.missing(sorted(keys)))
@@ -152,10 +152,10 @@ SCORE = {
 }
 
 
-def test_score_does_not_depend_on_workers_and_pays_for_nothing_twice(tmp_path: Path, world: Path) -> None:
+def test_score_does_not_depend_on_workers_or_unit_size_and_pays_for_nothing_twice(tmp_path: Path, world: Path) -> None:
     one = config_of(tmp_path / "one", world, score=SCORE, cluster={"workers": 1})
     run_stages(one, tmp_path / "one" / "run", STAGES)
-    two = config_of(tmp_path / "two", world, score=SCORE)
+    two = config_of(tmp_path / "two", world, score={**SCORE, "unit_images": 13})
     run_stages(two, tmp_path / "two" / "run", STAGES)
     assert fingerprint(tmp_path / "one" / "run") == fingerprint(tmp_path / "two" / "run")
     done: list[str] = []

@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import digest, row_normal, row_uniform
-from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file
 from prefopt.data.schema import IMAGES, LABELS, PAIRS, QUARANTINE, SCORES, TRUTH, VOTES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore, pack_array
 from prefopt.data.visits import latent_key, latent_store_family
 from prefopt.models.identity import model_digest
-from prefopt.stages.base import StageContext, StageOutput
+from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.stages import finished, pair_row
 
 COLOURS, SHAPES = ("red", "blue", "green", "yellow"), ("circle", "square", "cross", "triangle")
 FLIPPED = 8
@@ -94,21 +94,11 @@ def other_output(context: StageContext, directory: Path, **cluster: Any) -> Stag
 def pair_rows(test: bool = True) -> list[dict[str, Any]]:
     """24 pairs under 16 prompts, half of the prompts in test (or none)."""
     prompts = [f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
-    rows = []
-    for index in range(24):
-        first, second = sorted((digest("image", str(index), "a"), digest("image", str(index), "b")))
-        number = index % len(prompts)
-        rows.append(
-            {
-                "pair_id": digest("pair", str(index)),
-                "prompt": prompts[number],
-                "image_0": first,
-                "image_1": second,
-                "split": "test" if test and number % 2 else "train",
-                "source_file": "kit",
-                "source_row": index,
-            }
-        )
+    numbers = [index % len(prompts) for index in range(24)]
+    rows = [
+        pair_row(index, prompts[number], "test" if test and number % 2 else "train")
+        for index, number in enumerate(numbers)
+    ]
     return sorted(rows, key=lambda row: str(row["pair_id"]))
 
 
@@ -137,37 +127,6 @@ def vote_rows(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return sorted(rows, key=lambda row: (str(row["pair_id"]), str(row["vote_id"])))
-
-
-def finished(
-    directory: Path,
-    stage: str,
-    tables: dict[str, pa.Table],
-    *,
-    summary: dict[str, Any] | None = None,
-    extra: list[str] | None = None,
-) -> StageOutput:
-    """A stage's committed output of some tables and of files that already lie there."""
-    storage = Storage(str(directory))
-    for name, table in tables.items():
-        storage.write_table(f"{name}.parquet", table)
-    count = len(next(iter(tables.values())))
-    names = sorted([*[f"{name}.parquet" for name in tables], *(extra or [])])
-    manifest = Manifest(
-        stage=stage,
-        key=digest(stage) * 2,
-        parents={},
-        config_hash="0" * 64,
-        code_version=1,
-        commit="unknown",
-        environment={"torch": "2", "cpu": "x86_64"},
-        unit="vote",
-        rows=Rows(in_=count, out=count),
-        files=[describe_file(storage, name) for name in names],
-        summary=summary or {},
-    )
-    commit_manifest(storage, manifest)
-    return StageOutput(storage, manifest)
 
 
 def step_lines(steps: int = STEPS) -> list[dict[str, Any]]:

@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import digest, row_normal, row_uniform
-from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file
 from prefopt.data.schema import PAIRS, SCORES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore, pack_array
 from prefopt.data.visits import Example, inverted_store_family, latent_key, latent_store_family, plan_visits
 from prefopt.models.identity import model_digest
-from prefopt.stages.base import StageContext, StageOutput
+from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION
+from tests.kit.stages import finished, pair_row
 
 NUM_PAIRS = 24
 PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow circle")
@@ -59,9 +59,14 @@ class Reported:
         self.done = done
 
 
-def training_context(directory: Path, config: RunConfig, *, split: str = "train", scored: bool = True) -> StageContext:
-    """A context whose parents and stores hold what `config` needs. The same config gives the same inputs."""
-    pairs = [_pair(index, split) for index in range(NUM_PAIRS)]
+def training_context(
+    directory: Path, config: RunConfig, *, split: str = "train", scored: bool = True, broken: frozenset[int] = frozenset()
+) -> StageContext:
+    """A context whose parents and stores hold what `config` needs. The same config gives the same inputs.
+
+    The latents of `broken` pairs are not numbers.
+    """
+    pairs = [pair_row(index, PROMPTS[index % len(PROMPTS)], split) for index in range(NUM_PAIRS)]
     examples = [
         Example(
             row["pair_id"], digest("vote", row["pair_id"]), 0, 1, float(index % 3 > 0), row["image_0"], row["image_1"]
@@ -70,12 +75,10 @@ def training_context(directory: Path, config: RunConfig, *, split: str = "train"
     ]
     visits = plan_visits(examples, config.train.steps * config.train.global_batch, config.score.visits, 1000)
     store = Storage(config.store)
-    _fill_stores(store, config, pairs, visits)
-    ingest = _finished(
-        Storage(str(directory / "ingest")), "ingest", {"pairs-00000": pa.Table.from_pylist(pairs, schema=PAIRS)}
-    )
+    _fill_stores(store, config, pairs, visits, broken)
+    ingest = finished(directory / "ingest", "ingest", {"pairs-00000": pa.Table.from_pylist(pairs, schema=PAIRS)})
     scores = pa.Table.from_pylist([_score(row["pair_id"], scored) for row in pairs], schema=SCORES)
-    score = _finished(Storage(str(directory / "score")), "score", {"visits-00000": visits, "scores-00000": scores})
+    score = finished(directory / "score", "score", {"visits-00000": visits, "scores-00000": scores})
     return StageContext(
         config=config,
         sources=(),
@@ -102,19 +105,6 @@ def read_steps(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "steps.jsonl").read_text().splitlines()]
 
 
-def _pair(index: int, split: str) -> dict[str, Any]:
-    first, second = sorted((digest("image", str(index), "a"), digest("image", str(index), "b")))
-    return {
-        "pair_id": digest("pair", str(index)),
-        "prompt": PROMPTS[index % len(PROMPTS)],
-        "image_0": first,
-        "image_1": second,
-        "split": split,
-        "source_file": "kit",
-        "source_row": index,
-    }
-
-
 def _score(pair_id: str, scored: bool) -> dict[str, Any]:
     def uniform(purpose: str) -> float:
         return row_uniform(0, purpose, pair_id)
@@ -125,11 +115,15 @@ def _score(pair_id: str, scored: bool) -> dict[str, Any]:
     return {"pair_id": pair_id, "majority": 1.0, "margins": None, **(known if scored else dict.fromkeys(known))}
 
 
-def _fill_stores(store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table) -> None:
+def _fill_stores(
+    store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table, broken: frozenset[int]
+) -> None:
     family = (model_digest(config.model), config.score.resolution, LATENT_SHAPE)
     keys = [latent_key(row[f"image_{i}"], flip) for row in pairs for i in (0, 1) for flip in (False, True)]
     latents = RowStore(store, "x0", latent_store_family(*family))
-    latents.append(pa.table({"key": keys, "x0": [_latent("x0", key) for key in keys]}))
+    bad = {latent_key(pairs[index][f"image_{i}"], flip) for index in broken for i in (0, 1) for flip in (False, True)}
+    cells = [pack_array(np.full(LATENT_SHAPE, np.nan, np.float32)) if key in bad else _latent("x0", key) for key in keys]
+    latents.append(pa.table({"key": keys, "x0": cells}))
     if config.score.visits.inversion != "none":
         inverted = RowStore(store, "inverted", inverted_store_family(*family, config.score.visits))
         keys = visits["inverted_key"].to_pylist()
@@ -139,23 +133,3 @@ def _fill_stores(store: Storage, config: RunConfig, pairs: list[dict[str, Any]],
 
 def _latent(kind: str, key: str) -> bytes:
     return pack_array(row_normal(LATENT_SHAPE, 0, kind, key).astype(np.float32))
-
-
-def _finished(storage: Storage, stage: str, tables: dict[str, pa.Table]) -> StageOutput:
-    for name, table in tables.items():
-        storage.write_table(f"{name}.parquet", table)
-    count = len(next(iter(tables.values())))
-    manifest = Manifest(
-        stage=stage,
-        key="0" * 64,
-        parents={},
-        config_hash="0" * 64,
-        code_version=1,
-        commit="unknown",
-        environment={},
-        unit="pair",
-        rows=Rows(**{"in": count, "out": count}),
-        files=[describe_file(storage, f"{name}.parquet") for name in sorted(tables)],
-    )
-    commit_manifest(storage, manifest)
-    return StageOutput(storage, manifest)

@@ -73,15 +73,6 @@ def test_records_are_whole(name: str) -> None:
             objective.Params(beta=beta)
 
 
-def test_flags_tell_what_is_read() -> None:
-    flags = {name: (one.needs_reference, one.needs_u, one.needs_alpha) for name, one in OBJECTIVES.items()}
-    assert flags == {
-        "dpo": (True, False, False),
-        "adaptive_dpo": (True, True, False),
-        "smpo": (True, False, True),
-    }
-
-
 def test_foreign_params_are_refused() -> None:
     with pytest.raises(TypeError, match="DpoParams"):
         OBJECTIVES["dpo"](PairErrors(ONE, ONE, ONE, ONE), OBJECTIVES["smpo"].Params())

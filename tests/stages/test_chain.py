@@ -25,7 +25,9 @@ def keys(**branches: Any) -> dict[str, str]:
         ({"name": "other", "store": "elsewhere"}, set()),
         ({"cluster": {"workers": 1, "threads": 3}}, set()),
         ({"train": {"workers": 2, "keep_checkpoints": 9, "checkpoint_every": 1, "max_failures": 0}}, set()),
+        ({"score": {"unit_images": 7}, "evaluate": {"allow_training_rewards": True}}, set()),
         ({"ingest": {"split": {"seed": 9}}}, {"ingest"}),
+        ({"ingest": {"unit_rows": 7}}, {"ingest"}),
         ({"limit": 5}, {"ingest"}),
         ({"inject": {"seed": 4}}, {"inject"}),
         ({"labels": {"from": "majority"}}, {"score"}),
@@ -34,6 +36,7 @@ def keys(**branches: Any) -> dict[str, str]:
         ({"train": {"steps": 9}}, {"score", "train"}),
         ({"seed": 3}, {"train"}),
         ({"evaluate": {"prompts": 3}}, {"evaluate"}),
+        ({"evaluate": {"unit_prompts": 3}}, {"evaluate"}),
     ],
 )
 def test_a_key_changes_with_what_its_stage_uses_and_nothing_else(branches: dict[str, Any], changed: set[str]) -> None:

@@ -10,6 +10,7 @@ from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
 from prefopt.models.identity import model_digest
+from prefopt.rewards import reward_spec
 from prefopt.stages.evaluate import choose_prompts, run
 from tests.kit.evaluation import evaluation_context, other_output
 
@@ -56,7 +57,7 @@ def test_images_and_scores_belong_to_prompts_of_the_test_split(context, result):
         assert [(row["prompt_id"], row["reward"]) for row in scores] == [
             (row["prompt_id"], reward) for reward in ("world/true", "world/style") for row in images[:4]
         ]
-        assert {row["version"] for row in scores} == {units.reward_spec("world/true").version}
+        assert {row["version"] for row in scores} == {reward_spec("world/true").version}
 
 
 def test_metrics_agree_with_the_tables(context, result):
@@ -116,6 +117,7 @@ def worker(context, **evaluate):
         units.EvaluationJob(
             config=config,
             base_digest=model_digest(config.model),
+            rewards=tuple(reward_spec(name) for name in config.evaluate.rewards),
             tuned=context.parents["train"].storage.child("model"),
             output=context.output,
             store=context.store,

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prefopt.world.annotators import DEFAULT_SHARES, population, preference, true_preference, vote
+from prefopt.world.annotators import DEFAULT_SHARES, population, preference, vote
 from prefopt.world.dataset import WorldPair, world_pair
 from prefopt.world.taste import TASTES
 
@@ -22,7 +22,7 @@ def agreement(group: str, pairs: list[WorldPair]) -> tuple[float, float]:
             for k, pair in enumerate(pairs)
         ]
     )
-    truth = np.array([true_preference(pair.first, pair.second, pair.prompt) > 0 for pair in pairs])
+    truth = np.array([preference(TASTES["majority"], pair.first, pair.second, pair.prompt) > 0 for pair in pairs])
     told = votes != 0.5
     return float(np.mean(~told)), float(np.mean((votes > 0.5)[told] == truth[told]))
 
@@ -51,8 +51,8 @@ def test_minorities_follow_their_own_taste(pairs: list[WorldPair]) -> None:
 
 def test_swapping_the_pair_negates_the_preference(pairs: list[WorldPair]) -> None:
     for pair in pairs[:20]:
-        forth = true_preference(pair.first, pair.second, pair.prompt)
-        back = true_preference(pair.second, pair.first, pair.prompt)
+        forth = preference(TASTES["majority"], pair.first, pair.second, pair.prompt)
+        back = preference(TASTES["majority"], pair.second, pair.first, pair.prompt)
         assert forth == pytest.approx(-back)
 
 

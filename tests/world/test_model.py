@@ -4,7 +4,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
 
-from prefopt.world.model import build_pipeline, pretrained_path
+from prefopt.models.identity import EMBEDDED_CHECKPOINT
+from prefopt.world.model import build_pipeline
 from prefopt.world.rewards import left_world
 from prefopt.world.scenes import SHAPES, all_prompts, render, sample_scene
 from prefopt.world.vision import measure, parse_prompt
@@ -12,7 +13,7 @@ from prefopt.world.vision import measure, parse_prompt
 
 @pytest.fixture(scope="module")
 def shipped() -> StableDiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(pretrained_path(), local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED_CHECKPOINT, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -76,7 +77,7 @@ def test_the_time_embedding_gets_a_gradient(shipped: StableDiffusionPipeline) ->
 
 
 def test_shipped_files_are_safetensors_of_bounded_size(shipped: StableDiffusionPipeline) -> None:
-    files = [path for path in pretrained_path().rglob("*") if path.is_file()]
+    files = [path for path in EMBEDDED_CHECKPOINT.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 8e6
     assert max(path.stat().st_size for path in files) < 5e6
     assert {path.suffix for path in files} <= {".json", ".txt", ".safetensors"}

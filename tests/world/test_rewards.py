@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from prefopt.world.annotators import true_preference
+from prefopt.world.annotators import preference
 from prefopt.world.dataset import world_pair
 from prefopt.world.rewards import WORLD_REWARDS, WorldReward, left_world
 from prefopt.world.scenes import Prompt, Scene, render, sample_scene
+from prefopt.world.taste import TASTES
 from prefopt.world.vision import measure
 
 Pairs: TypeAlias = tuple[NDArray[np.float64], dict[str, NDArray[np.float32]]]
@@ -37,7 +38,7 @@ def score(name: str, scenes: list[Scene], prompts: list[str]) -> NDArray[np.floa
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     pairs = [world_pair(5, index) for index in range(250)]
-    truth = np.array([true_preference(pair.first, pair.second, pair.prompt) for pair in pairs])
+    truth = np.array([preference(TASTES["majority"], pair.first, pair.second, pair.prompt) for pair in pairs])
     prompts = [pair.prompt for pair in pairs]
     first, second = ([render(getattr(pair, side)) for pair in pairs] for side in ("first", "second"))
     margins = {name: reward(name).score(first, prompts) - reward(name).score(second, prompts) for name in NAMES}
