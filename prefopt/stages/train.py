@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from prefopt.config import RunConfig
 from prefopt.data.ids import digest
 from prefopt.data.manifest import Rows
 from prefopt.data.storage import Storage
@@ -17,6 +18,7 @@ from prefopt.models.shape import latent_shape
 from prefopt.stages.base import StageContext, StageResult
 
 STEPS, MINORITY = "steps.jsonl", "minority.parquet"
+ZERO = "zero-stage"
 
 
 def run(context: StageContext) -> StageResult:
@@ -28,7 +30,8 @@ def run(context: StageContext) -> StageResult:
 
 def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     """Join the plan and write it where the workers read it."""
-    config, work = context.config, context.output.child("work")
+    work = context.output.child("work")
+    config = _with_zero_settled(context.config, work)
     ingest, score = context.parents["ingest"], context.parents["score"]
     pairs, scores = read_tables(ingest, "pairs-"), read_tables(score, "scores-")
     plan, prompts = join_plan(read_tables(score, "visits-"), pairs, scores, config.train)
@@ -46,6 +49,22 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     ), plan
 
 
+def _with_zero_settled(config: RunConfig, work: Storage) -> RunConfig:
+    """Choose the stage of `zero: auto` once for a run: its checkpoints belong to it, however many workers go on."""
+    if config.train.zero != "auto":
+        return config
+    if not work.exists(ZERO):
+        from prefopt.distributed.memory import lowest_stage, worker_memory
+        from prefopt.models.size import empty_unet, unet_size
+
+        size = unet_size(empty_unet(config.model), config.train.lora)
+        memory = worker_memory(config.cluster, config.train.workers)
+        stage = lowest_stage(size, config.train, per_node=config.cluster.gpus_per_node, memory=memory)
+        work.write_bytes(ZERO, f"{stage}".encode())
+    settled = config.train.model_copy(update={"zero": int(work.read_bytes(ZERO))})
+    return config.model_copy(update={"train": settled})
+
+
 def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Sequence[str]) -> StageResult:
     """Put the stage's tables together from the finished segments."""
     context.output.write_bytes(STEPS, read_steps(job.work, segments))
@@ -56,6 +75,7 @@ def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Se
         "objective": objective.name,
         "method": context.config.train.method,
         "steps": context.config.train.steps,
+        "zero": job.config.train.zero,
         "prompts": len(plan["prompt"].unique()),
     }
     if objective.name == "adaptive_dpo":

@@ -37,6 +37,8 @@ class MicroBatch:
     """Soft preference for the winner, float32 [B]."""
     u: Tensor | None
     """Offline minority metric of the label, float32 [B]."""
+    reference: tuple[Tensor, Tensor] | None = None
+    """The reference's errors of winner and loser, float32 [B] each, where they were computed beforehand."""
 
     @property
     def pairs(self) -> int:
@@ -75,6 +77,7 @@ def make_micro_batch(rows: pa.Table, visits: VisitBatch, prompts: PromptEmbeddin
         label=torch.from_numpy(np.maximum(visits.label, 1.0 - visits.label)).to(how.device, torch.float32),
         alpha=_optional(rows, "alpha", how.device),
         u=_optional(rows, "u", how.device),
+        reference=_cached_reference(rows, first_wins, how.device),
     )
 
 
@@ -82,6 +85,14 @@ def _by_label(first: np.ndarray, second: np.ndarray, first_wins: Tensor) -> Tens
     a, b = torch.from_numpy(first), torch.from_numpy(second)
     wins = first_wins.reshape(-1, *[1] * (a.dim() - 1))
     return torch.cat([torch.where(wins, a, b), torch.where(wins, b, a)])
+
+
+def _cached_reference(rows: pa.Table, first_wins: Tensor, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    first, second = (_optional(rows, name, torch.device("cpu")) for name in ("reference_0", "reference_1"))
+    if first is None or second is None:
+        return None
+    winner, loser = torch.where(first_wins, first, second), torch.where(first_wins, second, first)
+    return winner.to(device), loser.to(device)
 
 
 def _optional(rows: pa.Table, name: str, device: torch.device) -> Tensor | None:

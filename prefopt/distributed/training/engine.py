@@ -1,6 +1,7 @@
 """The DeepSpeed engine around the policy: forward, backward, step, and its weights in float32 at every ZeRO stage."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from prefopt.config.train import OptimizerConfig, TrainConfig
-from prefopt.distributed.deepspeed_config import deepspeed_config, frozen_model_config, without_compiled_collectives
+from prefopt.distributed.deepspeed_config import (
+    clips,
+    deepspeed_config,
+    frozen_model_config,
+    is_plain,
+    without_compiled_collectives,
+)
 
-_TAG = "engine"
+ENGINE = "engine"
+"""Directory of the engine's files in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class StepOutcome:
     """What an optimizer step did."""
 
     applied: bool
-    """False if the step was skipped, as fp16 does when its loss scale overflows."""
+    """False if the step was skipped because its gradient is not finite, as fp16's is when its loss scale overflows."""
     grad_norm: float
     """Global norm before clipping."""
 
@@ -54,7 +62,7 @@ class PolicyEngine:
         self.parameters = trainable(module)
         self._engine, *_ = deepspeed.initialize(
             model=module,
-            optimizer=_adamw(self.parameters, train.optimizer),
+            optimizer=make_optimizer(list(self.parameters.values()), train.optimizer),
             config=deepspeed_config(train, world_size, zero_options),
         )
         self._engine.module.eval()
@@ -78,7 +86,7 @@ class PolicyEngine:
     def step(self, lr: float) -> StepOutcome | None:
         """After each micro-batch's backward; the last of an optimizer step updates, the others return None."""
         last = self._engine.is_gradient_accumulation_boundary()
-        norm = self._plain_norm() if last and self._plain else None
+        norm = self._clip_plain() if last and self._plain else None
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         self._engine.step()
@@ -86,7 +94,7 @@ class PolicyEngine:
             return None
         if norm is None:
             norm = float(self._engine.get_global_grad_norm())
-        return StepOutcome(bool(self._engine.was_step_applied()), norm)
+        return StepOutcome(bool(self._engine.was_step_applied()) and math.isfinite(norm), norm)
 
     @contextlib.contextmanager
     def float32_values(self, names: Sequence[str]) -> Iterator[list[Tensor]]:
@@ -102,18 +110,22 @@ class PolicyEngine:
 
             yield [safe_get_full_fp32_param(parameter) for parameter in parameters]
 
-    def save(self, directory: Path) -> Path:
-        """Write weights and optimizer state of this worker; returns the directory that holds the files.
+    def save(self, directory: Path) -> None:
+        """Write weights and optimizer state of this worker into `directory`/engine.
 
         Frozen weights are left out. Every worker calls it.
         """
-        self._engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
-        return directory / _TAG
+        self._engine.save_checkpoint(str(directory), tag=ENGINE, save_latest=False, exclude_frozen_parameters=True)
+        (directory / "zero_to_fp32.py").unlink(missing_ok=True)
 
-    def load(self, directory: Path) -> None:
-        """Continue from files written by `save`, which lie in `directory`."""
+    def load(self, directory: Path, *, universal: bool = False) -> None:
+        """Continue from files written by `save`, which lie in `directory`/engine.
+
+        `universal` says that they were converted for another number of workers. Every worker calls it.
+        """
+        self._engine._config.load_universal_checkpoint = universal
         path, _ = self._engine.load_checkpoint(
-            str(directory), tag=_TAG, load_module_strict=False, load_lr_scheduler_states=False
+            str(directory), tag=ENGINE, load_module_strict=False, load_lr_scheduler_states=False
         )
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
@@ -122,11 +134,21 @@ class PolicyEngine:
 
     @property
     def _plain(self) -> bool:
-        return self.zero == 0 and self._train.precision == "fp32"
+        return is_plain(self._train)
 
-    def _plain_norm(self) -> float:
-        grads = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads))
+    def _clip_plain(self) -> float:
+        """Clip where the engine has no optimizer of its own around torch's; returns the norm before.
+
+        Gradients that are not finite are dropped: without any, the engine's step changes nothing.
+        """
+        parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if not torch.isfinite(norm):
+            for parameter in parameters:
+                parameter.grad = None
+        elif clips(self._train):
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._train.optimizer.clip, norm)
+        return float(norm)
 
     def _half_precision_masters(self) -> dict[int, Tensor]:
         if self.zero or self._train.precision == "fp32":
@@ -136,13 +158,21 @@ class PolicyEngine:
         return {id(low): high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
 
 
-def _adamw(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW of torch, or Adafactor with a fixed rate and without scaling, as the published SDXL runs use it."""
+    if config.name == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(
+            parameters,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            clip_threshold=1.0,
+            scale_parameter=False,
+            relative_step=False,
+        )
     return torch.optim.AdamW(
-        list(parameters.values()),
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
 
 

@@ -1,6 +1,7 @@
 """One optimizer step over a worker's micro-batches, and what all workers together know of it afterwards."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,14 @@ from prefopt.distributed.training.minority import Judgement, MinorityJudge, Wind
 from prefopt.models.adapters import POLICY
 from prefopt.objectives import OBJECTIVES, PairErrors
 from prefopt.objectives.smpo import relabel
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference's errors of winner and loser, and its prediction if it was asked while training."""
+
+    errors: tuple[Tensor, Tensor]
+    prediction: Tensor | None
+
 
 PairValues = dict[str, Tensor]
 """Per-pair figures of one micro-batch, or of a global batch: float64 by name, last axis pairs."""
@@ -56,19 +65,32 @@ class Trainer:
         return outcome, values
 
     def _micro_step(self, batch: MicroBatch, lr: float, window: Window | None) -> tuple[PairValues, StepOutcome | None]:
-        reference = self._errors(self._models.predict(REFERENCE, batch), batch)
+        known = self._reference(batch)
+        reference = known.errors
         others = [self._gap(reference, who, batch) for who in self._observers()]
         engine = self._models.engine
-        policy = self._errors(engine(batch.xt, batch.t, batch.embeddings), batch)
+        prediction = engine(batch.xt, batch.t, batch.embeddings)
+        policy = self._errors(prediction, batch)
         z = torch.stack([_gap(reference, policy).detach(), *others])
         judged = self.judge.judge(z, batch.u, window) if self.judge else None
         result = self._objective(self._pair_errors(batch, policy, reference, judged), self._params)
         engine.backward(result.loss.mean())
         outcome = engine.step(lr)
-        return _values(result.loss, result.metrics, z, batch, judged), outcome
+        values = _values(result.loss, result.metrics, z, batch, judged)
+        values |= {"reference_w": reference[0].double(), "reference_l": reference[1].double()}
+        if known.prediction is not None:
+            away = self._errors(prediction.detach(), replace(batch, target=known.prediction.float()))
+            values["distance"] = (0.5 * (away[0] + away[1])).double()
+        return values, outcome
 
     def _observers(self) -> Sequence[str]:
         return AVERAGES if self.judge and self.judge.online else ()
+
+    def _reference(self, batch: MicroBatch) -> "_Reference":
+        if batch.reference is not None:
+            return _Reference(batch.reference, None)
+        prediction = self._models.predict(REFERENCE, batch)
+        return _Reference(self._errors(prediction, batch), prediction)
 
     def _gap(self, reference: tuple[Tensor, Tensor], who: str, batch: MicroBatch) -> Tensor:
         return _gap(reference, self._errors(self._models.predict(who, batch), batch))
@@ -104,7 +126,7 @@ class Trainer:
         """An annotator pass over the whole global batch, before the first backward."""
         observed = []
         for batch in batches:
-            reference = self._errors(self._models.predict(REFERENCE, batch), batch)
+            reference = self._reference(batch).errors
             who = (POLICY, *self._observers())
             z = torch.stack([self._gap(reference, name, batch) for name in who])
             observed.append({"z": z.double()})
@@ -119,7 +141,7 @@ def _values(
     loss: Tensor, metrics: Mapping[str, float | Tensor], z: Tensor, batch: MicroBatch, judged: Judgement | None
 ) -> PairValues:
     values = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.dim() == 1}
-    values |= {"loss": loss, "z": z}
+    values |= {"loss": loss, "z": z, "timestep": batch.t[: batch.pairs]}
     if judged and judged.online is not None:
         values["u_online"] = judged.online
     if judged and batch.u is not None:
