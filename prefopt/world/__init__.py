@@ -1,3 +1,3 @@
 """The embedded world: a tiny text-to-image universe whose true preferences are known (prefopt)."""
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
