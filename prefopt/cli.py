@@ -123,6 +123,30 @@ def card(
 
 
 @app.command()
+def doctor(
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="Check what this config needs, too.")] = None,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+    ray_address: RayAddress = None,
+    start_ray: Annotated[bool, typer.Option("--start-ray", help="Try whether a local Ray starts.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say in words what is missing here: packages, memory, models, sources, places to write, Ray, GPUs."""
+    from prefopt.doctor.examine import examine
+    from prefopt.doctor.report import as_json, as_lines, count
+
+    overrides = [*(set_ or []), *([f"cluster.address={ray_address}"] if ray_address else [])]
+    checks = list(examine(config, run_dir, overrides, start_ray=start_ray))
+    if json_:
+        _print_json(as_json(checks))
+    else:
+        typer.echo("\n".join(as_lines(checks)))
+    if count(checks, "problem"):
+        raise typer.Exit(ConfigError.exit_code)
+
+
+@app.command()
 def verify(
     directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")], debug: Debug = False
 ) -> None:
@@ -155,6 +179,7 @@ def main() -> None:
     """Entry point of the `prefopt` command."""
     debug = "--debug" in sys.argv
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("prefopt").setLevel(logging.INFO if debug else logging.WARNING)
     try:
         app(standalone_mode=True)
     except PrefoptError as error:

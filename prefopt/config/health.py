@@ -20,14 +20,12 @@ class PairedEvaluationConfig(Branch):
 
 
 class HealthConfig(Branch):
-    """What is watched. Nothing here changes the tuned model."""
+    """What is watched. Part of the key: verdicts lie beside the tuned model."""
 
     window: Count = 50
     """Optimizer steps that a verdict looks back on."""
     timestep_buckets: Count = 5
     """Equal parts of the timesteps for which accuracy is told apart."""
-    stall_factor: Annotated[float, Field(gt=1.0)] = 10.0
-    """A step that takes so many times the median writes every worker's stacks to logs/."""
     evaluation: PairedEvaluationConfig | None = None
 
 

@@ -45,9 +45,11 @@ class TrackerConfig(Branch):
 
 
 OUTSIDE_KEYS = frozenset(
-    {"workers", "checkpoint_every", "keep_checkpoints", "max_failures", "prompt_cache_mb", "health", "trackers"}
+    {"workers", "checkpoint_every", "keep_checkpoints", "max_failures", "prompt_cache_mb", "stall_factor", "trackers"}
 )
 """Fields of TrainConfig that no result depends on: they enter neither keys nor reports."""
+PLACES = frozenset({"init_from", "reference_from"})
+"""Fields of TrainConfig that name weights: their digests enter keys in their stead."""
 
 
 class TrainConfig(Branch):
@@ -90,6 +92,8 @@ class TrainConfig(Branch):
     prompt_cache_mb: Annotated[int, Field(ge=0)] = 2048
     """Memory of each worker for prompt embeddings that are used again (SD1.5; SDXL computes them live)."""
     health: HealthConfig = HealthConfig()
+    stall_factor: Annotated[float, Field(gt=1.0)] = 10.0
+    """A step that takes so many times the median writes every worker's stacks to logs/."""
     trackers: TrackerConfig = TrackerConfig()
     workers: Count = 1
     """Training workers. Never part of a key: results do not depend on it."""
@@ -98,6 +102,13 @@ class TrainConfig(Branch):
     def micro_batches(self) -> int:
         """Micro-batches per optimizer step, over all workers."""
         return self.global_batch // self.micro_batch
+
+    @property
+    def zero_stage(self) -> int:
+        """The ZeRO stage. Raises ValueError while `auto` has not been settled."""
+        if self.zero == "auto":
+            raise ValueError("zero auto must be settled before the stage is asked for")
+        return self.zero
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "TrainConfig":

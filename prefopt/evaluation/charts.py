@@ -2,8 +2,9 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import numpy as np
@@ -44,6 +45,8 @@ _STYLE: Any = {
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
 }
+Tone = Literal["well", "early", "alarm"]
+_COLOURS: dict[Tone, str] = {"well": FIRST, "early": MUTED, "alarm": SECOND}
 _MOST_POINTS = 400
 _WIDTH = 4.4
 
@@ -119,7 +122,13 @@ def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
 
 
 def curve_chart(
-    name: str, title: str, steps: Floats, curves: Sequence[tuple[str, Floats]], level: float | None = None
+    name: str,
+    title: str,
+    steps: Floats,
+    curves: Sequence[tuple[str, Floats]],
+    level: float | None = None,
+    *,
+    percent: bool = False,
 ) -> Markup:
     """One panel of training curves: each value faint, a running mean strong; `level` is a dashed reference line."""
 
@@ -134,12 +143,56 @@ def curve_chart(
         axes.set(xlabel="optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-        axes.yaxis.get_offset_text().set_color(MUTED)
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        else:
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+            axes.yaxis.get_offset_text().set_color(MUTED)
         if len(curves) > 1:
             _legend(axes)
 
     return _chart(name, title, draw)
+
+
+def interval_chart(
+    name: str, title: str, rows: Sequence[tuple[str, float, float, float]], axis: str, level: float
+) -> Markup:
+    """Shares with their intervals side by side, as (label, value, low, high); `level` is a dashed reference line."""
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        for place, (_, value, low, high) in enumerate(rows):
+            axes.plot([place, place], [low, high], color=FIRST, linewidth=2.2, solid_capstyle="butt")
+            axes.plot(place, value, marker="o", color=FIRST, markersize=6)
+        axes.set_xticks(range(len(rows)), [label for label, *_ in rows])
+        axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.set_xlabel(axis)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.grid(False, axis="x")
+
+    return _chart(name, title, draw)
+
+
+def timeline_chart(name: str, title: str, bands: Sequence[tuple[int, int, str, Tone]]) -> Markup:
+    """Stretches of steps as (first, last, label, tone), a row for each label, in order of appearance."""
+    labels = list(dict.fromkeys(label for _, _, label, _ in bands))
+
+    def draw(axes: Axes) -> None:
+        for first, last, label, tone in bands:
+            place = labels.index(label)
+            axes.barh(place, last - first + 1, left=first - 1, height=0.5, color=_COLOURS[tone], linewidth=0)
+        axes.set_yticks(range(len(labels)), [textwrap.fill(label, 22) for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        for text in axes.get_yticklabels():
+            text.set_color(INK)
+        axes.set_xlim(0, max(last for _, last, _, _ in bands))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.set_xlabel("optimizer step")
+        axes.spines["left"].set_visible(False)
+        axes.grid(False, axis="y")
+
+    return _chart(name, title, draw, height=0.75 + 0.36 * len(labels))
 
 
 def _legend(axes: Axes) -> None:

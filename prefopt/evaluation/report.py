@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-import numpy as np
-from markupsafe import Markup
 
 from prefopt import __version__
 from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
 from prefopt.evaluation import wording
 from prefopt.evaluation.card import DataCard
-from prefopt.evaluation.charts import curve_chart, forest_chart, histogram_chart, roc_chart
+from prefopt.evaluation.charts import forest_chart, histogram_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Shown
-from prefopt.evaluation.statistics import Floats
+from prefopt.evaluation.training import course, training_panels
 
 _FORMATS = {
     "percent": wording.percent,
@@ -38,19 +36,12 @@ class ReportInputs:
     card: DataCard
     steps: Sequence[Mapping[str, Any]]
     """The lines of steps.jsonl."""
+    verdicts: Sequence[Mapping[str, Any]]
+    """The lines of health.jsonl."""
     showcase: Sequence[Shown]
     manifests: Mapping[str, Manifest]
     """Of the stages before this one, in order."""
     prompts: int
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A training curve with its caption."""
-
-    chart: Markup
-    title: str
-    caption: str
 
 
 def render_html(inputs: ReportInputs) -> str:
@@ -61,53 +52,6 @@ def render_html(inputs: ReportInputs) -> str:
 def render_markdown(inputs: ReportInputs) -> str:
     """A short summary."""
     return _environment().get_template("report.md.j2").render(_values(inputs))
-
-
-def training_panels(steps: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    """Curves of whatever the steps recorded; a curve without a single number is left out."""
-    if not steps:
-        return []
-    at = np.asarray([step["step"] for step in steps], dtype=np.float64)
-    panels = []
-    for name, title, caption, fields, level in _PANELS:
-        curves = [(label, _column(steps, field)) for label, field in fields]
-        curves = [(label, values) for label, values in curves if np.isfinite(values).any()]
-        if curves:
-            panels.append(Panel(curve_chart(name, title, at, curves, level), title, caption))
-    return panels
-
-
-_PANELS: tuple[tuple[str, str, str, tuple[tuple[str, str], ...], float | None], ...] = (
-    ("loss", "Loss", "Mean over the pairs of a batch.", (("loss", "loss"),), None),
-    (
-        "accuracy",
-        "Implicit accuracy on the batch",
-        "Share of training pairs whose labelled winner the model prefers more than its base does; dashed: chance.",
-        (("accuracy", "accuracy"),),
-        0.5,
-    ),
-    (
-        "errors",
-        "Denoising error",
-        "Mean squared error of the model on winners and on losers.",
-        (("winner", "error_w"), ("loser", "error_l")),
-        None,
-    ),
-    (
-        "drift",
-        "Drift from the base model",
-        "The model's error minus its base's: above zero, images of that side became less likely.",
-        (("winner", "drift_w"), ("loser", "drift_l")),
-        0.0,
-    ),
-    ("grad-norm", "Gradient norm", "Global norm before clipping.", (("norm", "grad_norm"),), None),
-    ("u-mean", "Minority metric u", "Mean of the u that the objective used.", (("u", "u_mean"),), None),
-)
-
-
-def _column(steps: Sequence[Mapping[str, Any]], field: str) -> Floats:
-    cells = [step.get(field) for step in steps]
-    return np.asarray([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
 
 
 def _environment() -> jinja2.Environment:
@@ -148,6 +92,7 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "side_effects": wording.side_effects(results.comparisons),
         "caution": wording.caution(config),
         "accuracy_sentence": wording.accuracy_sentence(results, config),
+        "course": course(inputs.steps, inputs.verdicts),
         "rows": [_row(found, config) for found in results.comparisons],
         "stages": stage_rows(inputs.manifests),
         "detected": next((found for found in results.detections if found.auroc), None),
@@ -175,6 +120,6 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
             }
             for found in inputs.results.detections
         ],
-        "panels": training_panels(inputs.steps),
+        "panels": training_panels(inputs.steps, inputs.verdicts, inputs.config.train.guard.budget),
         "showcase": inputs.showcase,
     }

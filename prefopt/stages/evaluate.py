@@ -32,11 +32,11 @@ from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Results, compare, metrics
 from prefopt.evaluation.showcase import read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
-from prefopt.models.identity import model_digest
+from prefopt.models.sources import training_weights
 from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 
-MODEL, MINORITY, STEPS = "model", "minority.parquet", "steps.jsonl"
+MODEL, MINORITY, STEPS, VERDICTS = "model", "minority.parquet", "steps.jsonl", "health.jsonl"
 METRICS, REPORT, SUMMARY = "metrics.json", "report.html", "report.md"
 
 
@@ -57,7 +57,8 @@ def run(context: StageContext) -> StageResult:
         config=config,
         results=results,
         card=data_card(ingest, context.parents["inject"]),
-        steps=_steps(context.parents["train"]),
+        steps=_lines(context.parents["train"], STEPS),
+        verdicts=_lines(context.parents["train"], VERDICTS),
         showcase=read_showcase(context.output, prompts[: config.evaluate.grid_prompts], config.evaluate),
         manifests={name: parent.manifest for name, parent in context.parents.items()},
         prompts=len(prompts),
@@ -122,7 +123,7 @@ def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -
     """Do all units in one pool of actors; returns the files they wrote."""
     job = EvaluationJob(
         config=context.config,
-        base_digest=model_digest(context.config.model),
+        weights=training_weights(context.config),
         rewards=tuple(reward_spec(name) for name in context.config.evaluate.rewards),
         tuned=context.parents["train"].storage.child(MODEL),
         output=context.output,
@@ -207,8 +208,11 @@ def _warmup(config: RunConfig) -> int:
     return objective.u.warmup
 
 
-def _steps(train: StageOutput) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in train.storage.read_bytes(STEPS).splitlines()]
+def _lines(train: StageOutput, file: str) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; none if training wrote no such file."""
+    if file not in train.manifest.files_like(file):
+        return []
+    return [json.loads(line) for line in train.storage.read_bytes(file).splitlines()]
 
 
 def _summary(results: Results, prompts: int) -> dict[str, int | float | str | None]:

@@ -10,12 +10,12 @@ from prefopt.evaluation.card import DataCard
 from prefopt.evaluation.charts import running_mean, thin
 from prefopt.evaluation.lineage import display_name, shown_config
 from prefopt.evaluation.minority import Detection
-from prefopt.evaluation.report import ReportInputs, render_html, render_markdown, training_panels
+from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.showcase import Picture, Shown
 from prefopt.evaluation.statistics import Estimate
 from prefopt.evaluation.wording import caution, headline, minus, side_effects
-from tests.kit.evaluation import evaluation_config, step_lines
+from tests.kit.evaluation import evaluation_config, step_lines, verdict_lines
 
 NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
 
@@ -64,6 +64,7 @@ def inputs(tmp_path, **changed):
             votes=10, pairs=5, groups={NASTY: {"votes": 4, "flipped": 1}, "b": {"votes": 6, "flipped": 0}}
         ),
         "steps": step_lines(),
+        "verdicts": verdict_lines(),
         "showcase": [shown],
         "manifests": {},
         "prompts": 10,
@@ -201,7 +202,7 @@ def test_a_bare_run_has_a_report_too(tmp_path):
     bare = dataclasses.replace(
         inputs(tmp_path).results, accuracy=None, detections=[], comparisons=[comparison(low=None, high=None)]
     )
-    made = inputs(tmp_path, results=bare, steps=[], showcase=[], card=DataCard())
+    made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=DataCard())
     html = render_html(made)
     assert Page(html).open == []
     for sentence in ("computed no minority metric", "was not measured", "recorded no steps", "too few for an interval"):
@@ -224,6 +225,17 @@ def test_the_verdict(found, words, tmp_path):
     assert words in sentence
     assert sentence.startswith("On 10 held-out prompts")
     assert sentence.count(". ") == 0
+
+
+def test_a_bad_end_of_training_stands_on_top(tmp_path):
+    calm = render_html(inputs(tmp_path))
+    assert "Training ended" not in calm
+    assert "Verdict at step 12: <strong>learning</strong>" in calm
+    ended = [*verdict_lines(), {**verdict_lines()[-1], "step": 13, "verdict": "collapsed", "sentence": NASTY}]
+    html = render_html(inputs(tmp_path, verdicts=ended))
+    assert "Training ended: collapsed." in html.split("<main>")[0]
+    assert "<script" not in html
+    assert "- Training health: collapsed." in render_markdown(inputs(tmp_path, verdicts=ended))
 
 
 def test_side_effects_name_what_was_lost():
@@ -256,17 +268,6 @@ def test_numbers_are_set_with_a_minus_sign():
 )
 def test_display_names_hide_places(path, shown):
     assert display_name(path) == shown
-
-
-def test_curves_are_drawn_from_what_was_recorded():
-    assert [panel.title for panel in training_panels(step_lines())] == [
-        "Loss",
-        "Implicit accuracy on the batch",
-        "Denoising error",
-        "Drift from the base model",
-        "Gradient norm",
-    ]
-    assert training_panels([{"step": 1, "loss": None}]) == []
 
 
 def test_running_mean_and_thinning():

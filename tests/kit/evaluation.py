@@ -12,9 +12,9 @@ from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import digest, row_normal, row_uniform
 from prefopt.data.schema import IMAGES, LABELS, PAIRS, QUARANTINE, SCORES, TRUTH, VOTES
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array
-from prefopt.data.visits import latent_key, latent_store_family
-from prefopt.models.identity import model_digest
+from prefopt.data.store import pack_array
+from prefopt.data.visits import latent_key
+from prefopt.distributed.score import latent_store
 from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
 from tests.kit.stages import finished, pair_row
@@ -144,16 +144,40 @@ def step_lines(steps: int = STEPS) -> list[dict[str, Any]]:
             "drift_w": -1e-5 * step,
             "drift_l": None if step == 3 else 1e-5 * step,
             "logit": 0.1,
+            "winner_drift": 1e-3 * step,
+            "loser_drift": None if step == 3 else 2e-3 * step,
+            "saturated": 0.01 * step,
+            "opposed": 0.005 * step,
+            "distance": 1e-5 * step,
         }
         for step in range(1, steps + 1)
     ]
 
 
+def verdict_lines(steps: int = STEPS) -> list[dict[str, Any]]:
+    """Verdicts as train records them, one every fourth step: warming up once, then learning."""
+    return [
+        {
+            "step": step,
+            "first": 1,
+            "last": step,
+            "verdict": "warming up" if step <= 4 else "learning",
+            "sentence": f"Seen up to step {step}.",
+            "advice": "Wait." if step <= 4 else "Nothing to do.",
+            "accuracy_by_timestep": [{"value": 0.6, "low": 0.5, "high": 0.7, "n": 40}, None],
+            "evaluation": None,
+            "action": "go on",
+            "rate": 1.0,
+        }
+        for step in range(4, steps + 1, 4)
+    ]
+
+
 def _trained(directory: Path) -> list[str]:
     tiny_pipeline(directory / "model", seed=3)
-    lines = "".join(json.dumps(line) + "\n" for line in step_lines())
-    (directory / "steps.jsonl").write_text(lines)
-    return ["steps.jsonl", *[f"model/{name}" for name in Storage(str(directory / "model")).files()]]
+    for name, lines in (("steps.jsonl", step_lines()), ("health.jsonl", verdict_lines())):
+        (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return ["steps.jsonl", "health.jsonl", *[f"model/{name}" for name in Storage(str(directory / "model")).files()]]
 
 
 def _injected(votes: list[dict[str, Any]]) -> dict[str, pa.Table]:
@@ -215,7 +239,6 @@ def _refused() -> list[dict[str, Any]]:
 
 
 def _fill_latents(store: Storage, config: RunConfig, pairs: list[dict[str, Any]]) -> None:
-    family = latent_store_family(model_digest(config.model), config.score.resolution, LATENT_SHAPE)
     keys = sorted({latent_key(row[f"image_{side}"], False) for row in pairs for side in (0, 1)})
     cells = [pack_array(row_normal(LATENT_SHAPE, 0, "x0", key).astype(np.float32)) for key in keys]
-    RowStore(store, "x0", family).append(pa.table({"key": keys, "x0": pa.array(cells, pa.binary())}))
+    latent_store(store, config).append(pa.table({"key": keys, "x0": pa.array(cells, pa.binary())}))

@@ -15,7 +15,13 @@ Values = dict[str, np.ndarray]
 
 
 def pair_values(
-    rng: np.random.Generator, *, pairs: int = 32, beta: float = 2000.0, winner: float, loser: float, spread: float = 0.002
+    rng: np.random.Generator,
+    *,
+    pairs: int = 32,
+    beta: float = 2000.0,
+    winner: float,
+    loser: float,
+    spread: float = 0.002,
 ) -> Values:
     """A batch under plain DPO. The policy's errors are the reference's, times 1 + `winner` or 1 + `loser`, and noise.
 
@@ -40,9 +46,7 @@ def pair_values(
 
 def signals_of(step: int, values: Values, *, applied: bool = True, grad_norm: float = 1.0) -> StepSignals:
     """The signals of a batch, in five parts of 1000 timesteps."""
-    return step_signals(
-        step, values, applied=applied, grad_norm=grad_norm, buckets=BUCKETS, num_timesteps=TIMESTEPS
-    )
+    return step_signals(step, values, applied=applied, grad_norm=grad_norm, buckets=BUCKETS, num_timesteps=TIMESTEPS)
 
 
 def recorded(name: str) -> Iterator[StepSignals]:

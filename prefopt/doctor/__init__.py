@@ -1,0 +1,1 @@
+"""What is missing here, in words: checks of this machine, and of what a config needs."""

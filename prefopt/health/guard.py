@@ -1,0 +1,103 @@
+"""What training does by itself when a verdict is bad: a pure state machine. Source: prefopt.
+
+All workers see the same global figures, so all decide the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from prefopt.config.health import GuardConfig
+from prefopt.health.verdict import ALARMS, Verdict
+
+Action = Literal["go on", "stop", "lower_rate", "roll_back"]
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """What a guard remembers."""
+
+    rate: float = 1.0
+    """The learning rate is multiplied by it."""
+    taken: int = 0
+    """How often an action was taken."""
+    skipped_in_a_row: int = 0
+    good_step: int = 0
+    """The last step whose verdict asked for nothing."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers that survive JSON exactly."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "GuardState":
+        """From `as_json`."""
+        return GuardState(**values)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What training does after a step."""
+
+    action: Action
+    reason: str = ""
+    """For the user, where training stops; what to do is in it."""
+    not_after: int | None = None
+    """`roll_back`: go back to the newest checkpoint that is not after this step."""
+
+
+GO_ON = Decision("go on")
+
+
+def decide(
+    step: int, *, applied: bool, verdict: Verdict | None, config: GuardConfig, state: GuardState
+) -> tuple[Decision, GuardState]:
+    """The decision after a step counted from 1, and the guard's next state.
+
+    `verdict` is None where none was made. Stops after `config.skipped_steps` skipped steps in a row whatever
+    `config.action` is, and on a bad verdict once the action has been taken `config.most` times.
+    """
+    state = replace(state, skipped_in_a_row=0 if applied else state.skipped_in_a_row + 1)
+    if state.skipped_in_a_row >= config.skipped_steps:
+        return Decision("stop", _skipped(step, state.skipped_in_a_row)), state
+    if verdict is None:
+        return GO_ON, state
+    if verdict.name not in ALARMS:
+        return GO_ON, replace(state, good_step=step)
+    return _act(step, verdict, config, state)
+
+
+def after_roll_back(checkpoint: GuardState, now: GuardState) -> GuardState:
+    """The state after going back to a checkpoint: its steps, but the actions and the rate of now.
+
+    Without it, the same collapse would be rolled back for ever.
+    """
+    return replace(checkpoint, rate=now.rate, taken=now.taken, skipped_in_a_row=0)
+
+
+def _act(step: int, verdict: Verdict, config: GuardConfig, state: GuardState) -> tuple[Decision, GuardState]:
+    if config.action == "none":
+        return GO_ON, state
+    if config.action == "pause":
+        return Decision("stop", _message(step, verdict, "The checkpoint of this step is kept.")), state
+    if state.taken >= config.most:
+        words = config.action.replace("_", " ")
+        return Decision(
+            "stop", _message(step, verdict, f"The guard took `{words}` {state.taken} times already.")
+        ), state
+    state = replace(state, rate=state.rate * config.rate_factor, taken=state.taken + 1)
+    if config.action == "lower_rate":
+        return Decision("lower_rate"), state
+    return Decision("roll_back", not_after=state.good_step), state
+
+
+def _message(step: int, verdict: Verdict, what: str) -> str:
+    return f"The guard stopped training at step {step}: {verdict.name}. {verdict.sentence} {what} {verdict.advice}"
+
+
+def _skipped(step: int, count: int) -> str:
+    return (
+        f"The guard stopped training at step {step}: {count} steps in a row were skipped because their loss or gradient"
+        " is not finite. Lower train.optimizer.lr, use train.precision bf16 or fp32, or look for damaged images; then"
+        " run again. train.guard.skipped_steps sets how many are borne."
+    )
