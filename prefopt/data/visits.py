@@ -97,10 +97,10 @@ def latent_key(image_id: str, flip: bool) -> str:
     return digest("x0", image_id, "flip" if flip else "plain")
 
 
-def latent_store_family(model_digest: str, resolution: int, latent_shape: Sequence[int]) -> dict[str, Any]:
+def latent_store_family(vae_digest: str, resolution: int, latent_shape: Sequence[int]) -> dict[str, Any]:
     """What all latents of a store share."""
     return {
-        "vae_of": model_digest,
+        "vae": vae_digest,
         "resolution": resolution,
         "shape": list(latent_shape),
         "dtype": LATENT_DTYPE,
@@ -108,12 +108,14 @@ def latent_store_family(model_digest: str, resolution: int, latent_shape: Sequen
     }
 
 
-def inverted_store_family(
-    model_digest: str, resolution: int, latent_shape: Sequence[int], config: VisitConfig
-) -> dict[str, Any]:
-    """What all inverted latents of a store share. The batch shape is part of it: results depend on it."""
+def inverted_store_family(latents: Mapping[str, Any], models: Mapping[str, str], config: VisitConfig) -> dict[str, Any]:
+    """What all inverted latents of a store share: what the latents do, and digests of the models that invert them.
+
+    The batch shape is part of it: results depend on it.
+    """
     return {
-        **latent_store_family(model_digest, resolution, latent_shape),
+        **latents,
+        **models,
         "inversion": config.inversion,
         "steps": config.steps,
         "renoise_steps": config.renoise_steps,

@@ -10,14 +10,16 @@ import pyarrow as pa
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.ids import digest
-from prefopt.data.schema import IMAGES
+from prefopt.data.schema import IMAGES, VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
+from prefopt.distributed.references import COLUMNS, MeasureReferences, reference_key, reference_store
 from prefopt.distributed.score import InvertVisits, ScoreImages, inverted_store, latent_store, reward_key, reward_store
 from prefopt.distributed.units import Progress, Unit, run_units
 from prefopt.rewards import reward_spec
 
 _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("flips", pa.list_(pa.bool_())))
+_Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences]
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
 
 
@@ -60,16 +62,35 @@ class CostlyRows:
     def fill_inversions(self, pairs: pa.Table, visits: pa.Table) -> None:
         """Invert the visits' latents; the latents themselves must be there."""
         store = inverted_store(self.store, self.config)
+        worker = partial(InvertVisits, self.config, self.store, self.work)
+        self._fill_visits(store, visits["inverted_key"].to_pylist(), pairs, visits, "inversions.parquet", worker)
+
+    def reference_errors(self, pairs: pa.Table, visits: pa.Table) -> pa.Table:
+        """The visits with the reference's errors; their latents, inverted where configured, must be there."""
+        store = reference_store(self.store, self.config)
+        keys = [reference_key(visit) for visit in visits.to_pylist()]
+        worker = partial(MeasureReferences, self.config, self.store, self.work)
+        self._fill_visits(store, keys, pairs, visits, "references.parquet", worker)
         store.refresh()
-        missing = set(store.missing(visits["inverted_key"].to_pylist()))
+        errors = store.get(keys, COLUMNS)
+        for name in COLUMNS:
+            visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), errors[name])
+        return visits
+
+    def _fill_visits(
+        self, store: RowStore, keys: list[str], pairs: pa.Table, visits: pa.Table, work: str, worker: _Worker
+    ) -> None:
+        store.refresh()
+        missing = set(store.missing(keys))
         if not missing:
             return
         prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-        todo = visits.filter(pa.array([key in missing for key in visits["inverted_key"].to_pylist()]))
+        todo = visits.filter(pa.array([key in missing for key in keys]))
         todo = todo.append_column("prompt", pa.array([prompts[pair] for pair in todo["pair_id"].to_pylist()]))
-        self.work.write_table("inversions.parquet", todo)
-        units = _row_units(todo.num_rows, 4 * self.config.score.visits.batch, todo["inverted_key"].to_pylist())
-        self._run(units, partial(InvertVisits, self.config, self.store, self.work), "visits")
+        self.work.write_table(work, todo)
+        names = [key for key in keys if key in missing]
+        units = _row_units(todo.num_rows, 4 * self.config.score.visits.batch, names)
+        self._run(units, worker, work.removesuffix(".parquet"))
 
     def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """float32 scores of image_0 and of image_1 of every pair, by reward. InputError if one is missing."""
@@ -85,7 +106,7 @@ class CostlyRows:
     def _reward_store(self, name: str) -> RowStore:
         return reward_store(self.store, reward_spec(name), self.config.score.batch)
 
-    def _run(self, units: list[Unit], worker: partial[ScoreImages] | partial[InvertVisits], what: str) -> None:
+    def _run(self, units: list[Unit], worker: _Worker, what: str) -> None:
         receipts = self.work.child(f"receipts/{what}")
         receipts.delete("")
         run_units(

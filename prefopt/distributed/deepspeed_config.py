@@ -18,8 +18,6 @@ def deepspeed_config(
     """
     if train.micro_batches % world_size:
         raise ValueError(f"{train.micro_batches} micro-batches do not divide among {world_size} workers")
-    if train.zero == "auto":
-        raise ValueError("zero auto must be settled before the engine is made")
     return {
         "train_batch_size": train.global_batch,
         "train_micro_batch_size_per_gpu": train.micro_batch,
@@ -27,8 +25,8 @@ def deepspeed_config(
         "gradient_clipping": train.optimizer.clip if clips(train) and not is_plain(train) else 0.0,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
-            "stage": train.zero,
-            **_zero_defaults(train.zero),
+            "stage": train.zero_stage,
+            **_zero_defaults(train.zero_stage),
             **_offload(train),
             **(zero_options or {}),
         },

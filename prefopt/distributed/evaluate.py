@@ -1,15 +1,11 @@
 """Work units of evaluate: draw and score the images of some prompts, measure the gaps of some held-out pairs."""
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from prefopt.config import RunConfig
@@ -21,8 +17,11 @@ from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes
 from prefopt.evaluation.results import BASE, TUNED
+from prefopt.models.families import Pipeline
+from prefopt.models.identity import vae_digest
 from prefopt.models.loading import load_pipeline
 from prefopt.models.shape import latent_shape
+from prefopt.models.sources import TrainingWeights, local_directory
 from prefopt.rewards import Reward, RewardSpec, checked_scores
 
 MODELS = (BASE, TUNED)
@@ -49,7 +48,7 @@ class EvaluationJob:
     """What every worker of an evaluation is told."""
 
     config: RunConfig
-    base_digest: str
+    weights: TrainingWeights
     rewards: tuple[RewardSpec, ...]
     tuned: Storage
     """The train stage's model directory."""
@@ -92,6 +91,7 @@ def image_store(store: Storage, config: RunConfig, model_digest: str) -> RowStor
         "generated",
         {
             "model": model_digest,
+            "vae": vae_digest(config.model),
             "sampler": evaluate.sampler.model_dump(mode="json"),
             "seed": evaluate.seed,
             "batch": evaluate.batch,
@@ -111,13 +111,19 @@ class EvaluateUnits:
         return self._draw_unit(payload) if payload["kind"] == "images" else self._accuracy_unit(payload)
 
     @cached_property
-    def _base(self) -> StableDiffusionPipeline:
+    def _base(self) -> Pipeline:
         return load_pipeline(self._job.config.model).to(self._job.config.cluster.device)
 
     @cached_property
-    def _tuned(self) -> StableDiffusionPipeline:
-        with _local_directory(self._job.tuned) as directory:
-            return load_tuned(self._base, self._job.config.model, directory)
+    def _tuned(self) -> Pipeline:
+        below = self._job.weights.init.below
+        with local_directory(self._job.tuned) as directory:
+            return load_tuned(
+                self._base,
+                self._job.config.model,
+                directory,
+                below=below if below != self._job.weights.base else None,
+            )
 
     @cached_property
     def _generators(self) -> dict[str, ImageGenerator]:
@@ -150,7 +156,7 @@ class EvaluateUnits:
 
     def _stored(self, tasks: Sequence[Task]) -> list[bytes]:
         """The base model's images, from the store where another run has left them."""
-        store = image_store(self._job.store, self._job.config, self._job.base_digest)
+        store = image_store(self._job.store, self._job.config, self._job.weights.base.digest)
         store.refresh()
         keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
         missing = store.missing(keyed)
@@ -201,17 +207,3 @@ def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequen
     names = [f"generated image {number + 1}" for number in range(size)]
     padded = [*images, *[images[-1]] * padding], [*prompts, *[prompts[-1]] * padding]
     return [float(score) for score in checked_scores(reward, *padded, names)[: len(images)]]
-
-
-@contextmanager
-def _local_directory(storage: Storage) -> Iterator[Path]:
-    """A storage as a local directory: itself, or a copy for as long as the block runs."""
-    if storage.local:
-        yield Path(storage.path(""))
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in storage.files():
-            target = Path(scratch) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(storage.read_bytes(name))
-        yield Path(scratch)

@@ -22,9 +22,19 @@ from prefopt.data.visits import (
 )
 from prefopt.diffusion.inversion import invert
 from prefopt.distributed.pixels import read_pixels
-from prefopt.models.identity import model_digest
-from prefopt.models.loading import encode_images, encode_prompts, image_pixels, load_pipeline, noise_schedule
+from prefopt.models.families import encode_prompts, predict
+from prefopt.models.identity import vae_digest
+from prefopt.models.loading import (
+    encode_images,
+    image_pixels,
+    load_pipeline,
+    load_vae,
+    noise_schedule,
+    prediction_type,
+)
 from prefopt.models.shape import latent_shape
+from prefopt.models.sources import training_weights
+from prefopt.models.unets import load_unet
 from prefopt.rewards import RewardSpec, checked_scores
 
 LATENTS, INVERTED, REWARDS = "x0", "inverted", "rewards"
@@ -40,17 +50,25 @@ def reward_store(store: Storage, reward: RewardSpec, batch: int) -> RowStore:
     return RowStore(store, REWARDS, {"reward": reward.name, "version": reward.version, "batch": batch})
 
 
+def latent_family(config: RunConfig) -> dict[str, Any]:
+    """What all latents of a run share."""
+    return latent_store_family(vae_digest(config.model), config.score.resolution, latent_shape(config))
+
+
+def inverted_family(config: RunConfig) -> dict[str, Any]:
+    """What all inverted latents of a run share: the reference inverts."""
+    models = training_weights(config).reference_digests
+    return inverted_store_family(latent_family(config), models, config.score.visits)
+
+
 def latent_store(store: Storage, config: RunConfig) -> RowStore:
-    """Latents of images under the base model's VAE."""
-    family = latent_store_family(model_digest(config.model), config.score.resolution, latent_shape(config))
-    return RowStore(store, LATENTS, family)
+    """Latents of images under the VAE."""
+    return RowStore(store, LATENTS, latent_family(config))
 
 
 def inverted_store(store: Storage, config: RunConfig) -> RowStore:
-    """Latents that the base model's UNet inverted to a visit's timestep."""
-    shape, resolution = latent_shape(config), config.score.resolution
-    family = inverted_store_family(model_digest(config.model), resolution, shape, config.score.visits)
-    return RowStore(store, INVERTED, family)
+    """Latents that the reference's UNet inverted to a visit's timestep."""
+    return RowStore(store, INVERTED, inverted_family(config))
 
 
 @dataclass
@@ -80,7 +98,7 @@ class ScoreImages:
         batch = config.score.batch
         self._reward_stores = [reward_store(store, reward, batch) for reward in rewards]
         self._latents = latent_store(store, config)
-        self._pipeline = load_pipeline(config.model, unet=None, text_encoder=None).to(config.cluster.device)
+        self._vae = load_vae(config.model).to(config.cluster.device)
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         rows = self._work.read_table("images.parquet").slice(payload["start"], payload["count"]).to_pylist()
@@ -115,9 +133,7 @@ class ScoreImages:
     def _encode(self, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, bytes]]:
         resolution = self._config.score.resolution
         pixels = np.stack([image_pixels(image, resolution, flip) for _, image, flip in tasks])
-        latents = (
-            encode_images(self._pipeline, torch.from_numpy(pixels).to(self._pipeline.device)).float().cpu().numpy()
-        )
+        latents = encode_images(self._vae, torch.from_numpy(pixels).to(self._vae.device)).float().cpu().numpy()
         return [
             (latent_key(image_id, flip), pack_array(latent))
             for (image_id, _, flip), latent in zip(tasks, latents, strict=True)
@@ -156,8 +172,11 @@ class InvertVisits:
         self._config, self._work = config, work
         self._latents, self._inverted = latent_store(store, config), inverted_store(store, config)
         self._shape = latent_shape(config)
-        self._pipeline = load_pipeline(config.model, vae=None).to(config.cluster.device)
+        self._pipeline = load_pipeline(config.model, vae=None, unet=None).to(config.cluster.device)
+        weights = training_weights(config)
+        self._unet = load_unet(weights.reference, weights.base).to(config.cluster.device)
         self._schedule = noise_schedule(self._pipeline)
+        self._prediction_type = prediction_type(self._pipeline)
 
     @torch.no_grad()
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -175,25 +194,21 @@ class InvertVisits:
         prompts = [
             "" if drop else text for text, drop in zip(padded["prompt"].to_pylist(), batch.drop_prompt, strict=True)
         ]
-        states = encode_prompts(self._pipeline, prompts).repeat(2, 1, 1)
         device = self._pipeline.device
+        told = encode_prompts(self._pipeline, prompts, self._config.score.resolution).repeat(2)
         x0 = torch.from_numpy(np.concatenate([batch.x0_0, batch.x0_1])).to(device)
         t = torch.from_numpy(np.concatenate([batch.t_0, batch.t_1])).to(device)
         settings = self._config.score.visits
 
-        def predict(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-            prediction: torch.Tensor = self._pipeline.unet(x, at, encoder_hidden_states=states).sample
-            return prediction
-
         xt = invert(
-            predict,
+            lambda x, at: predict(self._unet, x, at, told),
             x0,
             t,
             self._schedule,
             num_steps=settings.steps,
             renoise_steps=settings.renoise_steps,
             grid=settings.grid,
-            prediction_type=self._pipeline.scheduler.config.prediction_type,
+            prediction_type=self._prediction_type,
         )
         columns = {f"xt_{side}": [pack_array(x) for x in xt.cpu().numpy()[side * size :][:count]] for side in (0, 1)}
         arrays = {name: pa.array(cells, pa.binary()) for name, cells in columns.items()}

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 
 from prefopt.data.ids import row_normal, row_uniform
 from prefopt.data.labels import TIE, vote_share
 from prefopt.data.store import RowStore, unpack_arrays
 from prefopt.data.visits import LATENT_DTYPE, latent_key
 from prefopt.diffusion import add_noise, denoising_error, error_gap, prediction_target
-from prefopt.models.loading import encode_prompts, noise_schedule
+from prefopt.models.families import Conditioning, Pipeline, encode_prompts, predict
+from prefopt.models.loading import noise_schedule, prediction_type
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class HeldoutGaps:
 
     def __init__(
         self,
-        base: StableDiffusionPipeline,
-        tuned: StableDiffusionPipeline,
+        base: Pipeline,
+        tuned: Pipeline,
         latents: RowStore,
         latent_shape: Sequence[int],
         *,
@@ -71,7 +71,8 @@ class HeldoutGaps:
         self._base, self._tuned, self._latents = base, tuned, latents
         self._shape, self._batch, self._seed = tuple(latent_shape), batch, seed
         self._schedule = noise_schedule(base)
-        self._prediction_type = base.scheduler.config.prediction_type
+        self._prediction_type = prediction_type(base)
+        self._resolution = self._shape[-1] * base.vae_scale_factor
 
     def measure(self, pairs: Sequence[HeldoutPair], draws: int) -> list[dict[str, Any]]:
         """A row (pair_id, draw, t, z) for every pair and draw. InputError if the store lacks a latent.
@@ -92,10 +93,10 @@ class HeldoutGaps:
 
         noise = np.stack([row_normal(self._shape, self._seed, "accuracy noise", p.pair_id, d) for p, d in rows])
         t = torch.tensor([int(uniform(*row) * self._schedule.num_steps) for row in rows])
-        states = encode_prompts(self._base, [pair.prompt for pair, _ in rows])
+        told = encode_prompts(self._base, [pair.prompt for pair, _ in rows], self._resolution)
         sides = [self._read([pair.winner for pair, _ in rows]), self._read([pair.loser for pair, _ in rows])]
         reference, policy = (
-            [self._errors(pipeline, x0, torch.from_numpy(noise), t, states) for x0 in sides]
+            [self._errors(pipeline, x0, torch.from_numpy(noise), t, told) for x0 in sides]
             for pipeline in (self._base, self._tuned)
         )
         z = error_gap(*reference, *policy).double()
@@ -110,14 +111,14 @@ class HeldoutGaps:
 
     def _errors(
         self,
-        pipeline: StableDiffusionPipeline,
+        pipeline: Pipeline,
         x0: torch.Tensor,
         noise: torch.Tensor,
         t: torch.Tensor,
-        states: torch.Tensor,
+        told: Conditioning,
     ) -> torch.Tensor:
         device, dtype = pipeline.unet.device, pipeline.unet.dtype
         noised = add_noise(x0, noise, t, self._schedule).to(device, dtype)
-        predicted = pipeline.unet(noised, t.to(device), encoder_hidden_states=states.to(device, dtype)).sample
+        predicted = predict(pipeline.unet, noised, t.to(device), told.to(device, dtype))
         target = prediction_target(x0, noise, t, self._schedule, self._prediction_type)
         return denoising_error(predicted.cpu(), target)

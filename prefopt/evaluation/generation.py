@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from PIL import Image
 
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.root import ModelConfig
 from prefopt.data.ids import row_normal
 from prefopt.errors import ConfigError, GuardError, InputError
+from prefopt.models.families import Pipeline
+from prefopt.models.identity import MODEL_INDEX
 from prefopt.models.loading import load_pipeline
+from prefopt.models.sources import WeightsSource
+from prefopt.models.unets import load_unet
 
 Task = tuple[str, int]
 """A prompt and the number of its sample."""
-_PIPELINE_CONFIG = "model_index.json"
 
 
 def initial_noise(shape: tuple[int, ...], seed: int, prompt: str, sample: int) -> np.ndarray:
@@ -35,32 +38,33 @@ def make_scheduler(name: str, config: Any) -> Any:
     raise ValueError(f"scheduler must be ddim or dpmsolver++, got {name!r}")
 
 
-def load_tuned(base: StableDiffusionPipeline, model: ModelConfig, directory: Path) -> StableDiffusionPipeline:
+def load_tuned(base: Pipeline, model: ModelConfig, directory: Path, below: WeightsSource | None = None) -> Pipeline:
     """The base pipeline with a tuned UNet (a diffusers directory) or with LoRA weights; other parts are shared.
 
-    Raises InputError if the directory holds neither.
+    LoRA weights lie on the UNet of `below`, by default the base's. Raises InputError if the directory holds neither.
     """
-    shared = {name: base.components[name] for name in ("vae", "text_encoder", "tokenizer")}
-    device = base.unet.device
+    shared = {name: part for name, part in base.components.items() if name not in ("unet", "scheduler")}
+    device, dtype = base.unet.device, base.unet.dtype
     try:
-        if (directory / _PIPELINE_CONFIG).is_file():
+        if (directory / MODEL_INDEX).is_file():
             unet = UNet2DConditionModel.from_pretrained(str(directory), subfolder="unet", use_safetensors=True)
-            return load_pipeline(model, base.unet.dtype, unet=unet.to(device, base.unet.dtype), **shared)
-        tuned = load_pipeline(model, base.unet.dtype, **shared)
+            return load_pipeline(model, dtype, unet=unet.to(device, dtype), **shared)
+        under = {} if below is None else {"unet": load_unet(below, below)}
+        tuned = load_pipeline(model, dtype, **under, **shared)
         tuned.load_lora_weights(str(directory), use_safetensors=True)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Cannot load the tuned model in {directory.name}: {' '.join(str(error).split())} Run the train stage"
             " again."
         ) from None
-    tuned.unet.to(device).requires_grad_(False).eval()
+    tuned.unet.to(device, dtype).requires_grad_(False).eval()
     return tuned
 
 
 class ImageGenerator:
     """Draws images with one pipeline. An image depends on its prompt, sample, seed and the batch's size alone."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, sampler: SamplerConfig, *, batch: int, seed: int) -> None:
+    def __init__(self, pipeline: Pipeline, sampler: SamplerConfig, *, batch: int, seed: int) -> None:
         """Raises ConfigError if the resolution is not a multiple of the VAE's factor."""
         factor = pipeline.vae_scale_factor
         if sampler.resolution % factor:

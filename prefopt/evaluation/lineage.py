@@ -10,6 +10,7 @@ from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.data.manifest import Manifest
 
 _SOURCE_PLACES = ("path", "images")
+_MODEL_PLACES = (("model", "path"), ("model", "vae"), ("train", "init_from"), ("train", "reference_from"))
 _LEFT_OUT: dict[str, Any] = {
     **dict.fromkeys(("name", "store", "cluster"), True),
     "score": set(score.OUTSIDE_KEYS),
@@ -28,7 +29,9 @@ def display_name(path: str) -> str:
 def shown_config(config: RunConfig) -> str:
     """The config as YAML, without what cannot change a result: names, places, workers, sizes of work units."""
     tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=_LEFT_OUT)
-    tree["model"]["path"] = display_name(tree["model"]["path"])
+    for branch, name in _MODEL_PLACES:
+        if tree[branch][name] is not None:
+            tree[branch][name] = display_name(tree[branch][name])
     for source in tree["ingest"]["sources"]:
         for place in _SOURCE_PLACES:
             if isinstance(source.get(place), str):

@@ -1,4 +1,5 @@
-"""Low-rank adapters on a UNet: policy, slow and fast averages side by side, the reference with adapters off.
+"""Low-rank adapters on a UNet: policy, slow and fast averages side by side; the reference with adapters off, or one
+more of them.
 
 Switching sets the active adapter alone. peft's own `set_adapter` and `enable_adapters` would also move
 `requires_grad` from the policy to the adapter they switch to.
@@ -19,9 +20,9 @@ from torch import Tensor, nn
 from prefopt.config.train import LoraConfig
 from prefopt.data.ids import row_normal
 from prefopt.errors import ConfigError
+from prefopt.models.identity import LORA_WEIGHTS
 
-POLICY, SLOW, FAST = "policy", "slow", "fast"
-WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+POLICY, SLOW, FAST, REFERENCE = "policy", "slow", "fast", "reference"
 
 
 def add_adapters(unet: Any, config: LoraConfig, names: tuple[str, ...], seed: int) -> None:
@@ -54,6 +55,15 @@ def adapter_parameters(unet: nn.Module, name: str) -> dict[str, nn.Parameter]:
         key.replace(f".{name}.weight", ".weight"): parameter
         for key, parameter in unet.named_parameters()
         if f".lora_A.{name}." in key or f".lora_B.{name}." in key
+    }
+
+
+def adapter_scales(unet: nn.Module, name: str) -> dict[str, float]:
+    """What one adapter's product is multiplied with, alpha / rank, by layer."""
+    return {
+        layer: float(module.scaling[name])
+        for layer, module in unet.named_modules()
+        if isinstance(module, BaseTunerLayer) and name in module.scaling
     }
 
 
@@ -90,4 +100,4 @@ def save_adapter(directory: Path, values: Mapping[str, Tensor], config: LoraConf
     packed = json.dumps({f"unet.{key}": value for key, value in metadata.items()}, sort_keys=True)
     tensors = {f"unet.{key}": value.detach().cpu().contiguous() for key, value in sorted(values.items())}
     # One metadata entry only: safetensors writes several in a random order.
-    save_file(tensors, str(directory / WEIGHTS_FILE), metadata={"lora_adapter_metadata": packed})
+    save_file(tensors, str(directory / LORA_WEIGHTS), metadata={"lora_adapter_metadata": packed})

@@ -1,39 +1,41 @@
 """Load diffusion pipelines and their parts, from the hub, a directory or the package itself."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL
 from PIL import Image
 
 from prefopt.config.root import ModelConfig
-from prefopt.diffusion.schedule import NoiseSchedule
+from prefopt.diffusion.schedule import NoiseSchedule, PredictionType
 from prefopt.errors import InputError
+from prefopt.models.families import Pipeline, model_family
 from prefopt.models.identity import model_directory
 
 MODEL_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def load_pipeline(model: ModelConfig, dtype: torch.dtype = torch.float32, **components: Any) -> StableDiffusionPipeline:
-    """A frozen pipeline in eval mode. `components` replace parts (a part given as None is not loaded).
+def load_pipeline(model: ModelConfig, dtype: torch.dtype = torch.float32, **components: Any) -> Pipeline:
+    """A frozen pipeline in eval mode, with `model.vae` in the place of its own VAE.
 
-    Raises InputError if the model cannot be found or read. Only safetensors weights are read.
+    `components` replace parts (a part given as None is not loaded). Raises InputError if the model cannot be found or
+    read, or is of no known family. Only safetensors weights are read.
     """
-    try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
+    family = model_family(model)
+    if model.vae is not None and "vae" not in components:
+        components["vae"] = load_vae(model, dtype)
+    with reading(f"the model {model.path!r}"):
+        pipeline: Pipeline = family.pipeline.from_pretrained(
             model_directory(model),
             revision=model.revision,
             dtype=dtype,
             use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
             low_cpu_mem_usage=False,
-            **components,
+            **{**family.options, **components},
         )
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot load the model {model.path!r}: {' '.join(str(error).split())}") from None
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -41,30 +43,61 @@ def load_pipeline(model: ModelConfig, dtype: torch.dtype = torch.float32, **comp
     return pipeline
 
 
-def noise_schedule(pipeline: StableDiffusionPipeline) -> NoiseSchedule:
-    """The training noise schedule of a pipeline, in float64 from its betas."""
-    return NoiseSchedule.from_betas(pipeline.scheduler.betas.double())
+def load_vae(model: ModelConfig, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+    """The frozen VAE of a model, or the one that `model.vae` puts in its place. InputError as `load_pipeline`."""
+    with reading(f"the VAE of {model.path!r}" if model.vae is None else f"the VAE {model.vae!r} (model.vae)"):
+        vae = AutoencoderKL.from_pretrained(
+            **vae_place(model), dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False
+        )
+    return vae.requires_grad_(False).eval()
+
+
+def vae_place(model: ModelConfig) -> dict[str, Any]:
+    """Where a model's VAE lies, as diffusers is told."""
+    if model.vae is not None:
+        return {"pretrained_model_name_or_path": model.vae}
+    return {
+        "pretrained_model_name_or_path": model_directory(model),
+        "subfolder": "vae",
+        "revision": model.revision,
+    }
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what diffusers raises for files that are missing, unreadable or of other shapes into InputError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"Cannot load {what}: {' '.join(str(error).split())}") from None
+
+
+def noise_schedule(pipeline: Pipeline) -> NoiseSchedule:
+    """The training noise schedule of a pipeline, in float64 from its betas.
+
+    InputError if it is no schedule to train on, as one that ends in pure noise.
+    """
+    try:
+        return NoiseSchedule.from_betas(pipeline.scheduler.betas.double())
+    except ValueError as error:
+        raise InputError(f"The model's noise schedule cannot be trained on: {error}.") from None
+
+
+def prediction_type(pipeline: Pipeline) -> PredictionType:
+    """What the pipeline's UNet predicts. InputError if it is neither the noise nor the velocity."""
+    found = pipeline.scheduler.config.prediction_type
+    if found not in get_args(PredictionType):
+        raise InputError(
+            f"The model's scheduler has prediction_type {found!r}: only epsilon and v_prediction can be trained."
+        )
+    return cast(PredictionType, found)
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Text embeddings [B, tokens, width] of prompts, padded and truncated to the tokenizer's length."""
-    tokens = pipeline.tokenizer(
-        list(prompts),
-        padding="max_length",
-        max_length=pipeline.tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    )
-    embeddings: torch.Tensor = pipeline.text_encoder(tokens.input_ids.to(pipeline.text_encoder.device))[0]
-    return embeddings
-
-
-@torch.no_grad()
-def encode_images(pipeline: StableDiffusionPipeline, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+def encode_images(vae: AutoencoderKL, pixels_BCHW: torch.Tensor) -> torch.Tensor:
     """Scaled latents, the mode of the VAE's posterior, of pixels in [-1, 1]."""
-    latents: torch.Tensor = pipeline.vae.encode(pixels_BCHW).latent_dist.mode()
-    return latents * float(pipeline.vae.config.scaling_factor)
+    latents: torch.Tensor = vae.encode(pixels_BCHW).latent_dist.mode()
+    return latents * float(vae.config.scaling_factor)
 
 
 def image_pixels(image: Image.Image, resolution: int, flip: bool = False) -> np.ndarray:

@@ -17,7 +17,7 @@ from prefopt.data.ids import canonical_hash
 from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_complete, read_manifest, stage_key
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError
-from prefopt.models.identity import with_absolute_path
+from prefopt.models.identity import with_absolute_places
 from prefopt.stages.base import RunStage, StageContext, StageOutput
 from prefopt.stages.keys import STAGES, Outside, StageSpec
 from prefopt.stages.outside import look_outside
@@ -46,7 +46,7 @@ class Chain:
     ) -> None:
         """`start_engine` is called before the first stage that has work to do. ConfigError if nothing can be
         written to the run directory or the store; InputError if a source or the model is not there."""
-        config = config.model_copy(update={"model": with_absolute_path(config.model)})
+        config = with_absolute_places(config)
         self._config, self._run, self._store = config, Storage(run_dir), Storage(config.store)
         self._run.check_writable()
         self._store.check_writable()
@@ -73,8 +73,7 @@ class Chain:
         output = self.directory(spec.name)
         skipped = self.is_done(spec.name)
         if not skipped:
-            parents = {name: self.finished(name, needed_by=spec.name) for name in spec.parents}
-            self._execute(spec, parents, output)
+            self._execute(spec, self.context(spec.name))
         manifest = read_manifest(output)
         self._note(spec, output)
         return StageOutcome(spec.name, skipped, StageOutput(output, manifest))
@@ -89,18 +88,21 @@ class Chain:
         directory = self.directory(stage)
         return StageOutput(directory, read_manifest(directory))
 
-    def _execute(self, spec: StageSpec, parents: dict[str, StageOutput], output: Storage) -> None:
-        self._start_engine()
-        started = time.monotonic()
-        context = StageContext(
+    def context(self, stage: str) -> StageContext:
+        """What a stage would run with. InputError if a parent's output is not there."""
+        return StageContext(
             config=self._config,
             sources=self._outside.sources,
-            parents=parents,
-            output=output,
+            parents={name: self.finished(name, needed_by=stage) for name in STAGES[stage].parents},
+            output=self.directory(stage),
             store=self._store,
-            logs=self._run.child(f"logs/{spec.name}"),
+            logs=self._run.child(f"logs/{stage}"),
             progress=self._progress,
         )
+
+    def _execute(self, spec: StageSpec, context: StageContext) -> None:
+        self._start_engine()
+        started, output = time.monotonic(), context.output
         run_stage: RunStage = importlib.import_module(f"prefopt.stages.{spec.name}").run
         result = run_stage(context)
         config_slice = spec.slice(self._config, self._outside)

@@ -6,7 +6,8 @@ from typing import Any
 
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
-from prefopt.models.identity import model_digest
+from prefopt.models.identity import model_digest, vae_digest
+from prefopt.models.sources import TrainingWeights, training_weights
 
 _SOURCE_PLACES = {"path", "images"}
 
@@ -29,9 +30,13 @@ class Outside:
     sources: tuple[SourceConfig, ...]
     source_digests: list[Any]
 
-    def model(self, config: RunConfig) -> str:
-        """The digest of the base model."""
-        return model_digest(config.model)
+    def model(self, config: RunConfig) -> dict[str, str]:
+        """Digests of the base model and of the VAE that goes with it."""
+        return {"model": model_digest(config.model), "vae": vae_digest(config.model)}
+
+    def weights(self, config: RunConfig) -> TrainingWeights:
+        """The base model, the policy's start and the reference, with their digests."""
+        return training_weights(config)
 
     def rewards(self, names: tuple[str, ...]) -> dict[str, str]:
         """Versions of reward models."""
@@ -61,21 +66,30 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {
         **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS)),
         "labels": config.labels.rule,
-        "model": outside.model(config),
+        **_inverting(config, outside),
         "rewards": outside.rewards(config.score.reward_names()),
         "visits_planned": planned_visits(config),
+        "reference_errors": config.train.precision if config.train.reference == "cached" else None,
     }
 
 
+def _inverting(config: RunConfig, outside: Outside) -> dict[str, str]:
+    """The VAE, and the models that invert latents or measure the reference's errors, where some are asked to."""
+    vae = {"vae": vae_digest(config.model)}
+    if config.score.visits.inversion == "none" and config.train.reference == "live":
+        return vae
+    return {**vae, **outside.weights(config).reference_digests}
+
+
 def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
-    branch = config.train.model_dump(mode="json", exclude=set(train.OUTSIDE_KEYS))
-    return {**branch, "seed": config.seed, "model": outside.model(config)}
+    branch = config.train.model_dump(mode="json", exclude=set(train.OUTSIDE_KEYS | train.PLACES))
+    return {**branch, "seed": config.seed, "vae": vae_digest(config.model), **outside.weights(config).digests}
 
 
 def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {
         **config.evaluate.model_dump(mode="json", exclude=set(evaluate.OUTSIDE_KEYS)),
-        "model": outside.model(config),
+        **outside.model(config),
         "versions": outside.rewards(config.evaluate.rewards),
     }
 

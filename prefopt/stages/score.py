@@ -41,6 +41,8 @@ def run(context: StageContext) -> StageResult:
     costly.fill_images(read_tables(ingest, "images-"), pairs, names, _wanted_latents(pairs, visits))
     if config.score.visits.inversion != "none":
         costly.fill_inversions(pairs, visits)
+    if config.train.reference == "cached":
+        visits = costly.reference_errors(pairs, visits)
     rewards = costly.reward_scores(pairs, names)
     crowd, majority = _crowd(config, pairs, labels)
     train = np.asarray(pairs["split"].to_numpy(zero_copy_only=False) == "train")

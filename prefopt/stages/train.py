@@ -1,5 +1,6 @@
 """train: fine-tune the base model on the planned visits."""
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -12,17 +13,21 @@ from prefopt.data.tables import read_tables
 from prefopt.distributed.training.job import MODEL, PLAN, PROMPTS, TrainingJob
 from prefopt.distributed.training.launch import launch
 from prefopt.distributed.training.plan import join_plan
-from prefopt.distributed.training.segments import read_online_u, read_steps
-from prefopt.models.identity import model_digest
+from prefopt.distributed.training.segments import read_online_u, read_steps, read_verdicts
+from prefopt.models.card import CARD, model_card
+from prefopt.models.families import model_family
+from prefopt.models.identity import vae_digest
 from prefopt.models.shape import latent_shape
+from prefopt.models.sources import LORA_BASE, training_weights
 from prefopt.stages.base import StageContext, StageResult
 
-STEPS, MINORITY = "steps.jsonl", "minority.parquet"
+STEPS, VERDICTS, MINORITY = "steps.jsonl", "health.jsonl", "minority.parquet"
 ZERO = "zero-stage"
 
 
 def run(context: StageContext) -> StageResult:
-    """Write the tuned model in diffusers format, steps.jsonl, and minority.parquet where u was computed online."""
+    """Write the tuned model in diffusers format, steps.jsonl, health.jsonl, and minority.parquet where u was computed
+    online."""
     job, plan = prepare(context)
     segments = launch(job, context.progress)
     return finish(context, job, plan, segments)
@@ -39,7 +44,8 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     work.write_table(PROMPTS, pa.table({"prompt": pa.array(prompts, pa.string())}))
     return TrainingJob(
         config=config,
-        model_digest=model_digest(config.model),
+        weights=training_weights(config),
+        vae_digest=vae_digest(config.model),
         latent_shape=latent_shape(config),
         plan_digest=digest(work.read_bytes(PLAN), work.read_bytes(PROMPTS)),
         output=context.output,
@@ -68,7 +74,9 @@ def _with_zero_settled(config: RunConfig, work: Storage) -> RunConfig:
 def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Sequence[str]) -> StageResult:
     """Put the stage's tables together from the finished segments."""
     context.output.write_bytes(STEPS, read_steps(job.work, segments))
-    files = [STEPS, *_minority(context.output, job, plan, segments)]
+    context.output.write_bytes(VERDICTS, read_verdicts(job.work, segments))
+    files = [STEPS, VERDICTS, *_minority(context.output, job, plan, segments)]
+    context.output.write_bytes(f"{MODEL}/{CARD}", _card(context, job).encode())
     files += [f"{MODEL}/{name}" for name in context.output.child(MODEL).files()]
     visits, objective = plan.num_rows, context.config.train.objective
     summary: dict[str, int | float | str | None] = {
@@ -78,9 +86,18 @@ def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Se
         "zero": job.config.train.zero,
         "prompts": len(plan["prompt"].unique()),
     }
+    if context.config.train.method == "lora":
+        summary[LORA_BASE] = job.weights.init.below.digest
     if objective.name == "adaptive_dpo":
         summary |= {"margin_scale": objective.margin_scale, "u_source": objective.u.source}
     return StageResult(rows=Rows(**{"in": visits, "out": visits}), files=files, summary=summary)
+
+
+def _card(context: StageContext, job: TrainingJob) -> str:
+    score = context.parents["score"].manifest
+    keys = {**dict(sorted(score.parents.items())), "score": score.key}
+    steps = [json.loads(line) for line in context.output.read_bytes(STEPS).splitlines()]
+    return model_card(job.config, model_family(job.config.model), job.weights, keys, steps)
 
 
 def _minority(output: Storage, job: TrainingJob, plan: pa.Table, segments: Sequence[str]) -> list[str]:

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import digest, row_normal, row_uniform
 from prefopt.data.schema import PAIRS, SCORES
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array
-from prefopt.data.visits import Example, inverted_store_family, latent_key, latent_store_family, plan_visits
-from prefopt.models.identity import model_digest
+from prefopt.data.store import pack_array
+from prefopt.data.visits import Example, latent_key, plan_visits
+from prefopt.distributed.score import inverted_store, latent_store
 from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION
 from tests.kit.stages import finished, pair_row
@@ -60,7 +61,12 @@ class Reported:
 
 
 def training_context(
-    directory: Path, config: RunConfig, *, split: str = "train", scored: bool = True, broken: frozenset[int] = frozenset()
+    directory: Path,
+    config: RunConfig,
+    *,
+    split: str = "train",
+    scored: bool = True,
+    broken: frozenset[int] = frozenset(),
 ) -> StageContext:
     """A context whose parents and stores hold what `config` needs. The same config gives the same inputs.
 
@@ -76,6 +82,8 @@ def training_context(
     visits = plan_visits(examples, config.train.steps * config.train.global_batch, config.score.visits, 1000)
     store = Storage(config.store)
     _fill_stores(store, config, pairs, visits, broken)
+    if config.train.reference == "cached":
+        visits = _with_reference_errors(store, config, pairs, visits)
     ingest = finished(directory / "ingest", "ingest", {"pairs-00000": pa.Table.from_pylist(pairs, schema=PAIRS)})
     scores = pa.Table.from_pylist([_score(row["pair_id"], scored) for row in pairs], schema=SCORES)
     score = finished(directory / "score", "score", {"visits-00000": visits, "scores-00000": scores})
@@ -115,17 +123,31 @@ def _score(pair_id: str, scored: bool) -> dict[str, Any]:
     return {"pair_id": pair_id, "majority": 1.0, "margins": None, **(known if scored else dict.fromkeys(known))}
 
 
+def _with_reference_errors(
+    store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table
+) -> pa.Table:
+    from prefopt.distributed.references import COLUMNS, ReferenceErrors
+
+    prompts = {row["pair_id"]: PROMPTS.index(row["prompt"]) for row in pairs}
+    indexed = visits.append_column("prompt", pa.array([prompts[pair] for pair in visits["pair_id"].to_pylist()]))
+    errors = ReferenceErrors(config, store, torch.device("cpu")).measure(indexed, PROMPTS)
+    for name, column in zip(COLUMNS, errors.T, strict=True):
+        visits = visits.set_column(visits.schema.get_field_index(name), visits.schema.field(name), pa.array(column))
+    return visits
+
+
 def _fill_stores(
     store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table, broken: frozenset[int]
 ) -> None:
-    family = (model_digest(config.model), config.score.resolution, LATENT_SHAPE)
     keys = [latent_key(row[f"image_{i}"], flip) for row in pairs for i in (0, 1) for flip in (False, True)]
-    latents = RowStore(store, "x0", latent_store_family(*family))
+    latents = latent_store(store, config)
     bad = {latent_key(pairs[index][f"image_{i}"], flip) for index in broken for i in (0, 1) for flip in (False, True)}
-    cells = [pack_array(np.full(LATENT_SHAPE, np.nan, np.float32)) if key in bad else _latent("x0", key) for key in keys]
+    cells = [
+        pack_array(np.full(LATENT_SHAPE, np.nan, np.float32)) if key in bad else _latent("x0", key) for key in keys
+    ]
     latents.append(pa.table({"key": keys, "x0": cells}))
     if config.score.visits.inversion != "none":
-        inverted = RowStore(store, "inverted", inverted_store_family(*family, config.score.visits))
+        inverted = inverted_store(store, config)
         keys = visits["inverted_key"].to_pylist()
         columns = {f"xt_{i}": [_latent(f"xt_{i}", key) for key in keys] for i in (0, 1)}
         inverted.append(pa.table({"key": keys, **columns}))

@@ -45,6 +45,63 @@ class _Worker:
         errors = {who: denoising_error(prediction, batch.target) for who, prediction in predictions.items()}
         return {"history": history, "errors": errors, "batch": batch}
 
+    def predictions(self, job: TrainingJob, steps: int) -> dict[str, Any]:
+        import torch
+
+        from prefopt.distributed.training.worker import build_run
+
+        torch.set_num_threads(1)
+        run = build_run(job, torch.device("cpu"))
+        batch = run.reader.get(0, job.config.train.steps)[0]
+        seen = [_predicted(run.models, batch)]
+        for step in range(steps):
+            run.trainer.step(run.reader.get(step, job.config.train.steps), job.config.train.optimizer.lr)
+            seen.append(_predicted(run.models, batch))
+        adapters = {name for name, _ in run.models.engine.module.named_parameters() if ".lora_A." in name}
+        return {
+            "seen": seen,
+            "batch": batch,
+            "adapters": {name.split(".")[-2] for name in adapters},
+            "apart": getattr(run.models, "_apart", None) is not None,
+        }
+
+    def gradients(self, job: TrainingJob) -> dict[str, Any]:
+        import torch
+        from deepspeed.utils import safe_get_full_grad
+
+        from prefopt.diffusion.errors import denoising_error
+        from prefopt.distributed.training.worker import build_run
+
+        torch.set_num_threads(1)
+        run = build_run(job, torch.device("cpu"))
+        engine, batch = run.models.engine, run.reader.get(0, job.config.train.steps)[0]
+        kept: list[int] = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            prediction = engine(batch.xt, batch.t, batch.conditioning)
+        loss = denoising_error(prediction, batch.target).mean()
+        engine.backward(loss)
+        full = {
+            name: parameter.grad if engine.zero == 0 else safe_get_full_grad(parameter)
+            for name, parameter in engine.parameters.items()
+        }
+        gradients = {name: gradient.clone() for name, gradient in full.items() if gradient is not None}
+        return {"loss": float(loss), "gradients": gradients, "kept": sum(kept)}
+
+
+def _predicted(models: Any, batch: Any) -> dict[str, Any]:
+    seen = {}
+    for who in ("policy", "slow", "fast", "reference"):
+        try:
+            seen[who] = models.predict(who, batch).clone()
+        except AssertionError as error:
+            seen[who] = str(error)
+    return seen
+
 
 class WorkerGroup:
     """Some workers that stay. Needs a running Ray."""
@@ -75,6 +132,18 @@ class WorkerGroup:
         """Take some steps; returns the first worker's view: the policy's weights after each, and the errors of all
         models on that worker's first micro-batch, with the batch itself."""
         answer: dict[str, Any] = ray.get([worker.probe.remote(job, steps) for worker in self._workers])[0]
+        return answer
+
+    def predictions(self, job: TrainingJob, steps: int = 0) -> dict[str, Any]:
+        """The first worker's view at the start and after each of some steps: predictions on its first micro-batch by
+        model (or why there is none), that batch, the names of adapters, and whether the reference is a UNet apart."""
+        answer: dict[str, Any] = ray.get([worker.predictions.remote(job, steps) for worker in self._workers])[0]
+        return answer
+
+    def gradients(self, job: TrainingJob) -> dict[str, Any]:
+        """The loss and whole gradients of the first micro-batch's mean error, and how many values the forward pass
+        kept for them, on the first worker."""
+        answer: dict[str, Any] = ray.get([worker.gradients.remote(job) for worker in self._workers])[0]
         return answer
 
     def close(self) -> None:

@@ -12,13 +12,13 @@ from prefopt.models.adapters import (
     FAST,
     POLICY,
     SLOW,
-    WEIGHTS_FILE,
     acting,
     adapter_parameters,
     add_adapters,
     save_adapter,
     set_active,
 )
+from prefopt.models.identity import LORA_WEIGHTS
 from prefopt.models.loading import load_pipeline
 from tests.kit.models import LATENT_SHAPE, TOKENS, WIDTH, tiny_pipeline, tiny_unet
 
@@ -122,5 +122,5 @@ def test_same_adapter_gives_same_bytes(tmp_path: Path) -> None:
     digests = set()
     for index, order in enumerate((values, dict(reversed(values.items())))):
         save_adapter(tmp_path / str(index), order, CONFIG)
-        digests.add(hashlib.sha256((tmp_path / str(index) / WEIGHTS_FILE).read_bytes()).hexdigest())
+        digests.add(hashlib.sha256((tmp_path / str(index) / LORA_WEIGHTS).read_bytes()).hexdigest())
     assert len(digests) == 1

@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline
 from prefopt.config.root import ModelConfig
 from prefopt.models.export import export_full
 from prefopt.models.loading import load_pipeline
+from prefopt.models.sources import TrainingWeights, base_weights
 from tests.kit.models import RESOLUTION, tiny_pipeline
 
 
@@ -27,8 +28,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelConfi
     root = tmp_path_factory.mktemp("export")
     model = ModelConfig(path=str(tiny_pipeline(root / "base")))
     weights = {name: value + 0.01 for name, value in load_pipeline(model).unet.state_dict().items()}
+    base = base_weights(model)
     for name in ("first", "second"):
-        export_full(root / name, model, weights)
+        export_full(root / name, model, TrainingWeights(base, base, base), weights)
     return root, model, weights
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from prefopt.data.schema import VISITS
 from prefopt.data.store import RowStore
-from prefopt.data.visits import VisitBatch, inverted_store_family, latent_store_family, read_visits
+from prefopt.data.visits import VisitBatch, read_visits
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
-from prefopt.distributed.score import INVERTED, LATENTS
+from prefopt.distributed.score import inverted_store, latent_store
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
+from prefopt.models.families import Conditioning
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class MicroBatch:
     """[2B, C, H, W] in the denoiser's dtype."""
     t: Tensor
     """int64 [2B]."""
-    embeddings: Tensor
-    """[2B, tokens, width]."""
+    conditioning: Conditioning
+    """2B rows, embeddings in the denoiser's dtype."""
     target: Tensor
     """What the denoiser should return, float32 [2B, C, H, W]."""
     label: Tensor
@@ -59,6 +61,19 @@ class Denoising:
 def make_micro_batch(rows: pa.Table, visits: VisitBatch, prompts: PromptEmbeddings, how: Denoising) -> MicroBatch:
     """Turn visits into a micro-batch: order each pair by its label, then add noise or take the inverted latents."""
     first_wins = torch.from_numpy(visits.label >= 0.5)
+    return MicroBatch(
+        **noisy_latents(rows, visits, first_wins, prompts, how),
+        label=torch.from_numpy(np.maximum(visits.label, 1.0 - visits.label)).to(how.device, torch.float32),
+        alpha=_optional(rows, "alpha", how.device),
+        u=_optional(rows, "u", how.device),
+        reference=_cached_reference(rows, first_wins, how.device),
+    )
+
+
+def noisy_latents(
+    rows: pa.Table, visits: VisitBatch, first_wins: Tensor, prompts: PromptEmbeddings, how: Denoising
+) -> dict[str, Any]:
+    """MicroBatch's xt, t, conditioning and target. image_0 stands first where `first_wins` [B] is set, else image_1."""
     x0 = _by_label(visits.x0_0, visits.x0_1, first_wins)
     t = _by_label(visits.t_0, visits.t_1, first_wins)
     if visits.xt_0 is None or visits.xt_1 is None:
@@ -68,17 +83,13 @@ def make_micro_batch(rows: pa.Table, visits: VisitBatch, prompts: PromptEmbeddin
         xt = _by_label(visits.xt_0, visits.xt_1, first_wins)
         noise = target_noise(x0, xt, t, how.schedule)
     target = prediction_target(x0, noise, t, how.schedule, how.prediction_type)
-    embeddings = prompts.get(rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2, 1, 1)
-    return MicroBatch(
-        xt=xt.to(how.device, how.dtype),
-        t=t.to(how.device),
-        embeddings=embeddings.to(how.device),
-        target=target.to(how.device),
-        label=torch.from_numpy(np.maximum(visits.label, 1.0 - visits.label)).to(how.device, torch.float32),
-        alpha=_optional(rows, "alpha", how.device),
-        u=_optional(rows, "u", how.device),
-        reference=_cached_reference(rows, first_wins, how.device),
-    )
+    conditioning = prompts.get(rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2)
+    return {
+        "xt": xt.to(how.device, how.dtype),
+        "t": t.to(how.device),
+        "conditioning": conditioning.to(how.device, how.dtype),
+        "target": target.to(how.device),
+    }
 
 
 def _by_label(first: np.ndarray, second: np.ndarray, first_wins: Tensor) -> Tensor:
@@ -107,16 +118,15 @@ class StepReader:
     def __init__(
         self, job: TrainingJob, prompts: PromptEmbeddings, how: Denoising, *, rank: int, world_size: int
     ) -> None:
-        train, score = job.config.train, job.config.score
+        train = job.config.train
         self._micro = [(j * train.micro_batch, train.micro_batch) for j in range(rank, train.micro_batches, world_size)]
         self._plan = pq.ParquetFile(job.work.open_input(PLAN))
         self._prompts, self._how, self._shape = prompts, how, job.latent_shape
-        family = (job.model_digest, score.resolution, job.latent_shape)
-        self._latents = RowStore(job.store, LATENTS, latent_store_family(*family))
+        self._latents = latent_store(job.store, job.config)
         self._latents.refresh()
         self._inverted: RowStore | None = None
-        if score.visits.inversion != "none":
-            self._inverted = RowStore(job.store, INVERTED, inverted_store_family(*family, score.visits))
+        if job.config.score.visits.inversion != "none":
+            self._inverted = inverted_store(job.store, job.config)
             self._inverted.refresh()
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._ahead: tuple[int, Future[Sequence[tuple[pa.Table, VisitBatch]]]] | None = None

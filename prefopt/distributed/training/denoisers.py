@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from prefopt.config import RunConfig
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import PolicyEngine, shard_frozen
-from prefopt.models.adapters import FAST, POLICY, SLOW, acting, adapter_parameters, add_adapters
+from prefopt.models.adapters import FAST, POLICY, REFERENCE, SLOW, acting, adapter_parameters, add_adapters
+from prefopt.models.families import predict
+from prefopt.models.sources import TrainingWeights
+from prefopt.models.unets import load_adapter, load_unet, read_adapter, start_adapter
 
-REFERENCE = "reference"
 AVERAGES = (SLOW, FAST)
 
 
@@ -29,33 +31,62 @@ class Denoisers(Protocol):
 
 
 def build_denoisers(
-    unet: nn.Module, config: RunConfig, averages: Sequence[str], world_size: int, zero_options: Mapping[str, Any]
+    config: RunConfig,
+    weights: TrainingWeights,
+    averages: Sequence[str],
+    device: torch.device,
+    world_size: int,
+    zero_options: Mapping[str, Any],
 ) -> Denoisers:
-    """The models of a run from its base UNet, which becomes the policy."""
+    """Load the models of a run. With `reference: cached` there is no reference, and it must not be asked."""
     kind = LoraDenoisers if config.train.method == "lora" else FullDenoisers
-    return kind(unet, config, averages, world_size, zero_options)
+    return kind(config, weights, averages, device, world_size, zero_options)
 
 
 class LoraDenoisers:
-    """One UNet with an adapter each for policy, slow and fast; with adapters off it is the reference."""
+    """One UNet with an adapter each for policy, slow and fast. With adapters off it is the reference.
+
+    A reference that is itself an adapter on this UNet is one more adapter; any other is a UNet of its own.
+    """
 
     def __init__(
         self,
-        unet: nn.Module,
         config: RunConfig,
+        weights: TrainingWeights,
         averages: Sequence[str],
+        device: torch.device,
         world_size: int,
         zero_options: Mapping[str, Any],
     ) -> None:
-        add_adapters(unet, config.train.lora, (POLICY, *averages), config.seed)
-        self.engine = PolicyEngine(unet, config.train, world_size, zero_options)
-        names = list(self.engine.parameters)
-        self._names = dict(zip(adapter_parameters(unet, POLICY), names, strict=True))
+        train, below, reference = config.train, weights.init.below, weights.reference
+        unet = load_unet(below, weights.base).to(device)
+        start = read_adapter(unet, weights.init) if weights.init.onto else None
+        live = train.reference == "live"
+        self._acting: dict[str, str | None] = {who: who for who in (POLICY, *averages)}
+        if live and reference.onto and reference.onto.digest == below.digest:
+            load_adapter(unet, reference, REFERENCE)
+            self._acting[REFERENCE] = REFERENCE
+        elif live and reference.digest == below.digest:
+            self._acting[REFERENCE] = None
+        add_adapters(unet, train.lora, (POLICY, *averages), config.seed)
+        if start:
+            for name in (POLICY, *averages):
+                start_adapter(unet, name, start, train.lora, "train.init_from")
+        _prepare(unet, config)
+        self.engine = PolicyEngine(unet, train, world_size, zero_options)
+        self._names = dict(zip(adapter_parameters(unet, POLICY), self.engine.parameters, strict=True))
+        self._apart: nn.Module | None = None
+        if live and REFERENCE not in self._acting:
+            self._apart = _frozen(load_unet(reference, weights.base), self.engine, config, zero_options)
 
     def predict(self, who: str, batch: MicroBatch) -> Tensor:
         """See `Denoisers`."""
-        with acting(self.engine.module, None if who == REFERENCE else who):
-            return _predict(self.engine.module, batch)
+        if who == REFERENCE and self._apart is not None:
+            with torch.no_grad():
+                return predict(self._apart, batch.xt, batch.t, batch.conditioning)
+        assert who in self._acting, f"there is no {who} in this run"
+        with acting(self.engine.module, self._acting[who]):
+            return predict(self.engine.module, batch.xt, batch.t, batch.conditioning)
 
     def weights(self, who: str) -> dict[str, nn.Parameter]:
         """See `Denoisers`."""
@@ -64,36 +95,48 @@ class LoraDenoisers:
 
 
 class FullDenoisers:
-    """The policy's UNet and a frozen copy for the reference and each average."""
+    """The policy's UNet, a frozen one for the reference, and a frozen copy for each average."""
 
     def __init__(
         self,
-        unet: nn.Module,
         config: RunConfig,
+        weights: TrainingWeights,
         averages: Sequence[str],
+        device: torch.device,
         world_size: int,
         zero_options: Mapping[str, Any],
     ) -> None:
-        unet.requires_grad_(False)
-        frozen = {who: copy.deepcopy(unet) for who in (REFERENCE, *averages)}
+        unet = load_unet(weights.init, weights.base).to(device)
+        frozen = {who: copy.deepcopy(unet) for who in averages}
+        if config.train.reference == "live":
+            alike = weights.reference.digest == weights.init.digest
+            frozen[REFERENCE] = copy.deepcopy(unet) if alike else load_unet(weights.reference, weights.base)
         unet.requires_grad_(True)
+        _prepare(unet, config)
         self.engine = PolicyEngine(unet, config.train, world_size, zero_options)
-        dtype = next(self.engine.module.parameters()).dtype
-        device = next(self.engine.module.parameters()).device
-        self._frozen = {
-            who: shard_frozen(module.to(device, dtype), config.train, zero_options) for who, module in frozen.items()
-        }
+        self._frozen = {who: _frozen(module, self.engine, config, zero_options) for who, module in frozen.items()}
 
     def predict(self, who: str, batch: MicroBatch) -> Tensor:
         """See `Denoisers`."""
+        assert who == POLICY or who in self._frozen, f"there is no {who} in this run"
+        module = self.engine.module if who == POLICY else self._frozen[who]
         with torch.no_grad():
-            return _predict(self.engine.module if who == POLICY else self._frozen[who], batch)
+            return predict(module, batch.xt, batch.t, batch.conditioning)
 
     def weights(self, who: str) -> dict[str, nn.Parameter]:
         """See `Denoisers`."""
         return dict(self._frozen[who].named_parameters())
 
 
-def _predict(module: nn.Module, batch: MicroBatch) -> Tensor:
-    prediction: Tensor = module(batch.xt, batch.t, batch.embeddings, return_dict=False)[0]
-    return prediction
+def _prepare(unet: Any, config: RunConfig) -> None:
+    """Let the policy recompute its activations or run compiled. diffusers recomputes wherever gradients are taken, in
+    eval mode too."""
+    if config.train.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if config.train.compile:
+        unet.compile()
+
+
+def _frozen(module: nn.Module, engine: PolicyEngine, config: RunConfig, zero_options: Mapping[str, Any]) -> nn.Module:
+    policy = next(engine.module.parameters())
+    return shard_frozen(module.to(policy.device, policy.dtype), config.train, zero_options)

@@ -18,6 +18,7 @@ from prefopt.distributed.deepspeed_config import (
     is_plain,
     without_compiled_collectives,
 )
+from prefopt.models.families import Conditioning, predict
 
 ENGINE = "engine"
 """Directory of the engine's files in a checkpoint."""
@@ -57,7 +58,7 @@ class PolicyEngine:
     def __init__(self, module: nn.Module, train: TrainConfig, world_size: int, zero_options: Mapping[str, Any]) -> None:
         import deepspeed
 
-        self.zero = train.zero
+        self.zero = train.zero_stage
         self._train = train
         self.parameters = trainable(module)
         self._engine, *_ = deepspeed.initialize(
@@ -74,10 +75,9 @@ class PolicyEngine:
         module: nn.Module = self._engine.module
         return module
 
-    def __call__(self, xt: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Predictions with gradient."""
-        prediction: Tensor = self._engine(xt, t, embeddings, return_dict=False)[0]
-        return prediction
+        return predict(self._engine, xt, t, conditioning)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of a micro-batch's mean loss; the engine averages over micro-batches."""
@@ -142,7 +142,7 @@ class PolicyEngine:
         Gradients that are not finite are dropped: without any, the engine's step changes nothing.
         """
         parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
             for parameter in parameters:
                 parameter.grad = None
@@ -163,7 +163,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) 
     if config.name == "adafactor":
         from transformers.optimization import Adafactor
 
-        return Adafactor(
+        adafactor: torch.optim.Optimizer = Adafactor(
             parameters,
             lr=config.lr,
             weight_decay=config.weight_decay,
@@ -171,6 +171,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) 
             scale_parameter=False,
             relative_step=False,
         )
+        return adafactor
     return torch.optim.AdamW(
         parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
@@ -190,7 +191,7 @@ def gathered(parameters: Sequence[nn.Parameter], zero: int, *, write: bool = Fal
 
 def shard_frozen(module: nn.Module, train: TrainConfig, zero_options: Mapping[str, Any]) -> nn.Module:
     """A module that is only evaluated, with its weights sharded over the workers at ZeRO 3."""
-    if train.zero < 3:
+    if train.zero_stage < 3:
         return module
     import deepspeed
 

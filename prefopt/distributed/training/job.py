@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from prefopt.config import RunConfig
-from prefopt.config.train import OUTSIDE_KEYS
+from prefopt.config.train import OUTSIDE_KEYS, PLACES
 from prefopt.data.ids import canonical_hash
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
+from prefopt.models.sources import TrainingWeights
 
 PLAN = "plan.parquet"
 PROMPTS = "prompts.parquet"
@@ -33,7 +34,8 @@ class TrainingJob:
     """A training run over a prepared plan."""
 
     config: RunConfig
-    model_digest: str
+    weights: TrainingWeights
+    vae_digest: str
     latent_shape: tuple[int, int, int]
     plan_digest: str
     output: Storage
@@ -48,12 +50,13 @@ class TrainingJob:
     @property
     def fingerprint(self) -> str:
         """Whatever decides the trajectory: a checkpoint of another fingerprint is never resumed from."""
-        train = self.config.train.model_dump(mode="json", exclude=set(OUTSIDE_KEYS))
+        train = self.config.train.model_dump(mode="json", exclude=set(OUTSIDE_KEYS | PLACES))
         return canonical_hash(
             {
                 "train": train,
                 "seed": self.config.seed,
-                "model": self.model_digest,
+                **self.weights.digests,
+                "vae": self.vae_digest,
                 "plan": self.plan_digest,
                 "visits": self.config.score.visits.model_dump(mode="json"),
             }

@@ -64,6 +64,11 @@ def _by_label(labels: np.ndarray, scored: pa.Table) -> tuple[pa.Array, pa.Array]
 def _check_side_inputs(plan: pa.Table, train: TrainConfig) -> None:
     params = train.objective
     needed = {"alpha": params.name == "smpo", "u": params.name == "adaptive_dpo" and params.u.source != "online"}
+    if train.reference == "cached" and plan["reference_0"].null_count:
+        raise InputError(
+            f"train.reference cached needs the reference's errors of every visit, but {plan['reference_0'].null_count}"
+            f" of {plan.num_rows} have none: run the score stage again with this config."
+        )
     for name, is_needed in needed.items():
         if is_needed and plan[name].null_count:
             raise InputError(

@@ -11,12 +11,13 @@ from prefopt.config.objective import AdaptiveDpoParams, ObjectiveConfig, SmpoPar
 from prefopt.diffusion.errors import denoising_error
 from prefopt.distributed.training.averages import Averages
 from prefopt.distributed.training.batches import MicroBatch
-from prefopt.distributed.training.denoisers import AVERAGES, REFERENCE, Denoisers
+from prefopt.distributed.training.denoisers import AVERAGES, Denoisers
 from prefopt.distributed.training.engine import StepOutcome
 from prefopt.distributed.training.minority import Judgement, MinorityJudge, Window
-from prefopt.models.adapters import POLICY
+from prefopt.models.adapters import POLICY, REFERENCE
 from prefopt.objectives import OBJECTIVES, PairErrors
 from prefopt.objectives.smpo import relabel
+
 
 @dataclass(frozen=True)
 class _Reference:
@@ -69,7 +70,7 @@ class Trainer:
         reference = known.errors
         others = [self._gap(reference, who, batch) for who in self._observers()]
         engine = self._models.engine
-        prediction = engine(batch.xt, batch.t, batch.embeddings)
+        prediction = engine(batch.xt, batch.t, batch.conditioning)
         policy = self._errors(prediction, batch)
         z = torch.stack([_gap(reference, policy).detach(), *others])
         judged = self.judge.judge(z, batch.u, window) if self.judge else None

@@ -7,8 +7,9 @@ import torch
 import torch.distributed as dist
 
 from prefopt.config.objective import MinorityConfig
-from prefopt.distributed.training.job import PROMPTS, TrainingJob
-from prefopt.errors import GuardError
+from prefopt.distributed.training.job import PLAN, PROMPTS, TrainingJob
+from prefopt.distributed.training.refusal import AgreedError
+from prefopt.errors import InputError
 
 if TYPE_CHECKING:
     from prefopt.distributed.training.run import TrainingRun
@@ -24,18 +25,37 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 def train_job(job: TrainingJob, device: torch.device) -> dict[str, Any]:
     """Train a job in a process group that stands, and write its model.
 
-    Returns the paths of the run's segments, or the message of the guard that stopped it.
+    Returns the paths of the run's segments, or the error with which all workers refused to go on.
     """
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     torch.set_num_threads(job.config.cluster.threads)
-    run = build_run(job, device)
     try:
+        check_cached_references(job, device)
+        run = build_run(job, device)
         segments = run.run()
-    except GuardError as error:
-        return {"guard": str(error)}
+    except AgreedError as error:
+        return {"refused": error.reason}
     run.export()
     return {"segments": segments}
+
+
+def check_cached_references(job: TrainingJob, device: torch.device) -> None:
+    """Where training reads the reference's errors: measure some again. AgreedError if they are not this reference's."""
+    if job.config.train.reference != "cached":
+        return
+    from prefopt.distributed.references import check_references
+
+    refused: list[InputError | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            prompts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
+            check_references(job.config, job.store, job.work.read_table(PLAN), prompts, device)
+        except InputError as error:
+            refused = [error]
+    dist.broadcast_object_list(refused, src=0)
+    if refused[0]:
+        raise AgreedError(refused[0])
 
 
 def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
@@ -48,19 +68,24 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     from prefopt.distributed.training.prompts import PromptEmbeddings
     from prefopt.distributed.training.run import TrainingRun
     from prefopt.distributed.training.step import Trainer
-    from prefopt.models.loading import MODEL_DTYPES, load_pipeline, noise_schedule
+    from prefopt.models.loading import MODEL_DTYPES, load_pipeline, noise_schedule, prediction_type
 
     start_deepspeed()
     config, params = job.config, job.config.train.objective
     rank, world_size = dist.get_rank(), dist.get_world_size()
     dtype = MODEL_DTYPES[config.train.precision]
-    pipeline = load_pipeline(config.model, vae=None)
-    pipeline.text_encoder.to(device)
+    pipeline = load_pipeline(config.model, dtype, vae=None, unet=None).to(device)
     u = params.u if params.name == "adaptive_dpo" else MinorityConfig(source="offline")
     who = () if u.source == "offline" else AVERAGES
-    denoisers = build_denoisers(pipeline.unet.to(device), config, who, world_size, job.zero_options)
+    denoisers = build_denoisers(config, job.weights, who, device, world_size, job.zero_options)
     averages = Averages(denoisers, who, u.ema)
-    how = Denoising(noise_schedule(pipeline), pipeline.scheduler.config.prediction_type, dtype, device)
-    prompts = PromptEmbeddings(pipeline, job.work.read_table(PROMPTS)["prompt"].to_pylist(), dtype)
+    how = Denoising(noise_schedule(pipeline), prediction_type(pipeline), dtype, device)
+    prompts = PromptEmbeddings(
+        pipeline,
+        job.work.read_table(PROMPTS)["prompt"].to_pylist(),
+        config.score.resolution,
+        batch=config.train.micro_batch,
+        cache_mb=config.train.prompt_cache_mb,
+    )
     reader = StepReader(job, prompts, how, rank=rank, world_size=world_size)
     return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader)
