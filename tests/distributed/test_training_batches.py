@@ -11,12 +11,12 @@ from prefopt.data.visits import visit_noise
 from prefopt.diffusion.schedule import NoiseSchedule
 from prefopt.distributed.training.batches import Denoising, MicroBatch, StepReader
 from prefopt.distributed.training.job import PLAN, TrainingJob
-from prefopt.distributed.training.prompts import BATCH, PromptEmbeddings
+from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
-from prefopt.models.loading import encode_prompts, load_pipeline
+from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, tiny_pipeline
-from tests.kit.training import PROMPTS, training_config, training_context
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.training import training_config, training_context
 
 SCHEDULE = NoiseSchedule.scaled_linear()
 HOW = Denoising(SCHEDULE, "epsilon", torch.float32, torch.device("cpu"))
@@ -33,12 +33,15 @@ def _reader(
     config = training_config(model, root / "store", **options)
     job, _ = prepare(training_context(root, config))
     pipeline = load_pipeline(config.model, vae=None)
-    prompts = PromptEmbeddings(pipeline, job.work.read_table("prompts.parquet")["prompt"].to_pylist(), torch.float32)
+    texts = job.work.read_table("prompts.parquet")["prompt"].to_pylist()
+    prompts = PromptEmbeddings(pipeline, texts, RESOLUTION, batch=4, cache_mb=1)
     return StepReader(job, prompts, HOW, rank=rank, world_size=workers), job, prompts
 
 
 def _same(a: MicroBatch, b: MicroBatch) -> bool:
-    return torch.equal(a.xt, b.xt) and torch.equal(a.embeddings, b.embeddings) and torch.equal(a.t, b.t)
+    return (
+        torch.equal(a.xt, b.xt) and torch.equal(a.conditioning.states, b.conditioning.states) and torch.equal(a.t, b.t)
+    )
 
 
 def test_winner_first_and_both_share_noise(tmp_path: Path, model: Path) -> None:
@@ -89,10 +92,10 @@ def test_dropped_prompts_get_the_empty_prompts_embedding(tmp_path: Path, model: 
     reader, job, prompts = _reader(tmp_path, model)
     rows = job.work.read_table(PLAN).to_pylist()
     assert {row["drop_prompt"] for row in rows} == {True, False}
-    given = torch.cat([b.embeddings[:4] for step in range(6) for b in reader.get(step, 6)])
+    given = torch.cat([b.conditioning.states[:4] for step in range(6) for b in reader.get(step, 6)])
     for embedding, row in zip(given, rows, strict=True):
-        assert torch.equal(embedding, prompts.get([row["prompt"]], [row["drop_prompt"]])[0])
-    assert torch.equal(prompts.get([0], [True]), prompts.get([3], [True]))
+        assert torch.equal(embedding, prompts.get([row["prompt"]], [row["drop_prompt"]]).states[0])
+    assert torch.equal(prompts.get([0], [True]).states, prompts.get([3], [True]).states)
 
 
 def test_micro_batches_are_the_same_for_every_worker_count(tmp_path: Path, model: Path) -> None:
@@ -118,12 +121,3 @@ def test_a_missing_latent_is_refused(tmp_path: Path, model: Path) -> None:
     elsewhere = replace(job, store=Storage(str(tmp_path / "empty")))
     with pytest.raises(InputError, match="run the score stage"):
         StepReader(elsewhere, prompts, HOW, rank=0, world_size=1).get(0, 6)
-
-
-def test_embeddings_do_not_depend_on_when_a_prompt_is_needed(model: Path) -> None:
-    pipeline = load_pipeline(training_config(model, Path("store")).model, vae=None)
-    texts = [f"{PROMPTS[i % 4]} {i}" for i in range(BATCH + 3)]
-    first, second = (PromptEmbeddings(pipeline, texts, torch.float32) for _ in range(2))
-    last = second.get([BATCH + 2], [False])
-    assert torch.equal(first.get(range(BATCH + 3), [False] * (BATCH + 3))[-1:], last)
-    assert torch.allclose(last, encode_prompts(pipeline, [texts[-1]]), atol=1e-5)

@@ -4,6 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 
 from prefopt.config import RunConfig
 from prefopt.data.storage import Storage
+from prefopt.errors import GuardError
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.base import StageContext, StageResult
 from prefopt.stages.train import prepare
@@ -34,6 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "lora": {"objective": ADAPTIVE, "method": "lora"},
     "smpo": {"objective": {"name": "smpo", "beta": 2000, "gamma": 3}, "inversion": "renoise"},
     "bf16": {"objective": ADAPTIVE, "precision": "bf16"},
+    "sharded": {"objective": ADAPTIVE, "method": "lora", "zero": 2},
 }
 
 
@@ -101,7 +104,7 @@ def test_figures_of_a_run(lab: Lab, name: str) -> None:
 
 
 def test_objectives_differ(lab: Lab) -> None:
-    names = [name for name in RUNS if name != "bf16"]
+    names = [name for name in RUNS if name not in ("bf16", "sharded")]
     assert len({steps(lab.run(name)[0])[3]["loss"] for name in names}) == len(names)
 
 
@@ -148,7 +151,8 @@ def test_the_full_model_loads_and_has_moved(lab: Lab) -> None:
 
 def test_the_adapter_loads_and_acts(lab: Lab) -> None:
     context, result = lab.run("lora")
-    assert [file for file in result.files if file.startswith("model/")] == ["model/pytorch_lora_weights.safetensors"]
+    written = [file for file in result.files if file.startswith("model/")]
+    assert written == ["model/README.md", "model/pytorch_lora_weights.safetensors"]
     pipeline = load_pipeline(context.config.model)
     x, t, e = torch.ones(1, 4, 8, 8), torch.tensor([500]), torch.ones(1, 16, 32)
     before = pipeline.unet(x, t, e).sample
@@ -156,10 +160,15 @@ def test_the_adapter_loads_and_acts(lab: Lab) -> None:
     assert not torch.equal(pipeline.unet(x, t, e).sample, before)
 
 
+def newest_checkpoint(directory: Path) -> Path:
+    """The directory of a stage's newest checkpoint."""
+    return max((directory / "work" / "checkpoints").iterdir())
+
+
 def interrupt(context: StageContext, directory: Path) -> StageContext:
     """What a run that died after its checkpoint at step 3 leaves behind, in another directory."""
     shutil.copytree(context.output.path("work"), directory / "work")
-    shutil.rmtree(directory / "work" / "checkpoints" / "step-00000006")
+    shutil.rmtree(newest_checkpoint(directory))
     for file in (directory / "work" / "segments").glob("*-00000003-00000006.*"):
         file.unlink()
     return fresh_output(context, directory)
@@ -180,22 +189,50 @@ def test_a_run_at_zero_0_resumes_on_another_number_of_workers(lab: Lab, tmp_path
     assert digests(again, lab.group(1).run_stage(again)) == digests(context, result)
 
 
+def test_a_sharded_run_resumes_on_another_number_of_workers(lab: Lab, tmp_path: Path) -> None:
+    """One case of the matrix in test_training_resize.py."""
+    context, _ = lab.run("sharded", 2)
+    again = replace(interrupt(context, tmp_path / "again"), config=lab.config("sharded", 1))
+    lab.group(1).run_stage(again)
+    expected, seen = steps(context), steps(again)
+    assert seen[:3] == expected[:3]
+    assert [line["loss"] for line in seen] == pytest.approx([line["loss"] for line in expected], rel=0, abs=1e-4)
+    assert {line["step"]: line["u_mean"] > 0 for line in seen[2:]} == dict.fromkeys((3, 4, 5, 6), True)
+
+
 def test_a_broken_newest_checkpoint_is_passed_over(lab: Lab, tmp_path: Path) -> None:
     context, result = lab.run("adaptive", 1)
     again = fresh_output(context, tmp_path / "again")
     shutil.copytree(context.output.path("work"), tmp_path / "again" / "work")
-    newest = tmp_path / "again" / "work" / "checkpoints" / "step-00000006"
-    broken = newest / "engine" / "mp_rank_00_model_states.pt"
+    broken = newest_checkpoint(tmp_path / "again") / "engine" / "mp_rank_00_model_states.pt"
     broken.write_bytes(broken.read_bytes()[:1000])
     assert digests(again, lab.group(1).run_stage(again)) == digests(context, result)
-    assert broken.stat().st_size > 1000
+    assert not broken.exists()
+    reason = "engine/mp_rank_00_model_states.pt has 1000 bytes, not"
+    assert f"The checkpoint after 6 steps is passed over: {reason}" in said(again)
+
+
+def said(context: StageContext) -> str:
+    """What the workers left for the user."""
+    return "".join(context.logs.read_bytes(file).decode() for file in context.logs.files("notes"))
 
 
 def test_a_diverging_run_is_stopped_by_a_guard(lab: Lab, tmp_path: Path) -> None:
-    config = training_config(lab.model, lab.root / "store", optimizer={"lr": 1e30})
-    job, _ = prepare(training_context(tmp_path, config))
+    config = training_config(lab.model, lab.root / "store", optimizer={"lr": 1e30}, guard={"skipped_steps": 3})
+    context = training_context(tmp_path, config)
+    job, _ = prepare(context)
     answer = lab.group(1).train(job)
-    assert "diverged at step" in answer["guard"]
+    assert isinstance(answer["refused"], GuardError)
+    assert "3 steps in a row were skipped" in str(answer["refused"])
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(lab: Lab, tmp_path: Path) -> None:
+    config = training_config(lab.model, tmp_path / "store", optimizer=GENTLE)
+    context = training_context(tmp_path, config, broken=frozenset({5}))
+    lab.group(1).run_stage(context)
+    lines = steps(context)
+    assert [line["skipped"] for line in lines].count(True) == 2
+    assert all((line["loss"] is None) == line["skipped"] for line in lines)
 
 
 def test_more_micro_batches_agree_across_workers_within_rounding(lab: Lab) -> None:

@@ -17,6 +17,9 @@ from prefopt.distributed.training.engine import StepOutcome, learning_rate
 from prefopt.distributed.training.records import rank_correlation, record_line, step_record
 from prefopt.distributed.training.step import StepFailure, Trainer, gather_pairs
 from prefopt.models.adapters import FAST, SLOW
+from prefopt.models.families import Conditioning
+
+TOLD = Conditioning(torch.zeros(4, 1, 1))
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ class _Engine:
         self.parameters = {"weight": self.weight}
         self.outcomes = iter(outcomes)
 
-    def __call__(self, xt: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         return self.weight * xt
 
     def backward(self, loss: Tensor) -> None:
@@ -72,7 +75,7 @@ def _batch(value: float = 1.0) -> MicroBatch:
     generator = torch.Generator().manual_seed(0)
     xt = value * torch.randn(4, 1, 2, 2, generator=generator)
     target = torch.randn(4, 1, 2, 2, generator=generator)
-    return MicroBatch(xt, torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 1), target, torch.ones(2), None, None)
+    return MicroBatch(xt, torch.zeros(4, dtype=torch.int64), TOLD, target, torch.ones(2), None, None)
 
 
 def _trainer(outcomes: list[bool]) -> tuple[Trainer, Averages, _Models]:

@@ -12,6 +12,7 @@ import torch
 from prefopt.config import RunConfig
 from prefopt.diffusion.errors import denoising_error
 from prefopt.models.adapters import POLICY, add_adapters
+from prefopt.models.families import predict
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
 from tests.distributed.test_training_runs import digests, interrupt, steps
@@ -90,7 +91,7 @@ def test_annotators_are_the_averages_of_the_policy(lab: Lab, tmp_path: Path, met
             add_adapters(unet, config.train.lora, (POLICY,), config.seed)
         unet.load_state_dict(weights, strict=method == "full")
         with torch.no_grad():
-            expected = denoising_error(unet(batch.xt, batch.t, batch.embeddings).sample, batch.target)
+            expected = denoising_error(predict(unet, batch.xt, batch.t, batch.conditioning), batch.target)
         assert torch.allclose(errors[who], expected, rtol=0, atol=1e-6)
     for who in ("slow", "fast", "reference"):
         assert float((errors[who] - errors["policy"]).abs().min()) > 1e-6

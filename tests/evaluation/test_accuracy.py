@@ -11,8 +11,9 @@ from prefopt.data.visits import latent_key
 from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair, accuracy_points, heldout_pairs
 from prefopt.evaluation.generation import load_tuned
-from prefopt.models.loading import encode_prompts, load_pipeline
-from tests.kit.models import LATENT_SHAPE, tiny_pipeline
+from prefopt.models.families import encode_prompts
+from prefopt.models.loading import load_pipeline
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
 
 PAIRS = [HeldoutPair(f"p{i}", f"a {c} circle", f"w{i}", f"l{i}") for i, c in enumerate(("red", "blue", "green"))]
 
@@ -79,7 +80,7 @@ def test_a_gap_by_hand(models, latents):
     (row, *_) = gaps(models, latents, batch=1).measure(PAIRS[:1], draws=1)
     noise = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "accuracy noise", "p0", 0))[None]
     level = torch.cumprod(1.0 - base.scheduler.betas.double(), 0)[row["t"]]
-    states = encode_prompts(base, [PAIRS[0].prompt])
+    states = encode_prompts(base, [PAIRS[0].prompt], RESOLUTION).states
 
     def error(pipeline, image):
         x0 = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "x0", latent_key(image, False)))[None]

@@ -99,3 +99,20 @@ def test_a_run_killed_in_a_stage_finishes_to_the_same_bytes(
     assert fingerprint(tmp_path / "run") == fingerprint(undisturbed / "run")
     said = run_command(*arguments, directory=tmp_path)
     assert [line.split(" (")[0] for line in said] == [f"{name}: up to date" for name in KILLS]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_it_is_said(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    config = setting(tmp_path, data)
+    begin("train", undisturbed, tmp_path)
+    arguments = ("run", str(config), "--run-dir", "run")
+    with command(*arguments, directory=tmp_path) as running:
+        assert any(re.match(r"train: steps [23]\d/", line) for line in running.lines())
+        running.kill()
+    *_, newest = sorted((tmp_path / "run").glob("train/*/work/checkpoints/*/manifest.json"))
+    engine = newest.parent / "engine" / "mp_rank_00_model_states.pt"
+    engine.write_bytes(engine.read_bytes()[:-1])
+    said = run_command(*arguments, directory=tmp_path)
+    step = int(newest.parent.name[5:13])
+    sentence = f"prefopt.train: The checkpoint after {step} steps is passed over: engine/"
+    assert any(sentence in line for line in said)
+    assert fingerprint(tmp_path / "run") == fingerprint(undisturbed / "run")

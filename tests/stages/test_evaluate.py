@@ -9,7 +9,7 @@ from PIL import Image
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
-from prefopt.models.identity import model_digest
+from prefopt.models.sources import training_weights
 from prefopt.rewards import reward_spec
 from prefopt.stages.evaluate import choose_prompts, run
 from tests.kit.evaluation import evaluation_context, other_output
@@ -116,7 +116,7 @@ def worker(context, **evaluate):
     return units.EvaluateUnits(
         units.EvaluationJob(
             config=config,
-            base_digest=model_digest(config.model),
+            weights=training_weights(config),
             rewards=tuple(reward_spec(name) for name in config.evaluate.rewards),
             tuned=context.parents["train"].storage.child("model"),
             output=context.output,

@@ -1,104 +1,106 @@
 """Training that is killed, and training without a compiler: in processes of their own."""
 
-import hashlib
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
+from prefopt.data.storage import Storage
 from tests.kit.models import tiny_pipeline
+from tests.kit.processes import checkpoints, digests, finish, kill_family, start_training, wait_for, workers_of
+from tests.kit.s3 import object_store
+from tests.kit.slow_storage import REACHED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = """
-import sys
-from pathlib import Path
-import ray
-from prefopt.stages import train
-from tests.kit.training import training_config, training_context
-
-root = Path(sys.argv[1])
-objective = {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1}}
-config = training_config(root / "model", root / "store", workers=2, steps=40, checkpoint_every=2, objective=objective)
-ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
-train.run(training_context(root / sys.argv[2], config))
-ray.shutdown()
-"""
-
-
-def _start(root: Path, name: str, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(root), name],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def _finish(process: subprocess.Popen[bytes]) -> None:
-    _, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors.decode()[-3000:]
-
-
-def _wait_for(found: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not found():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < end, "nothing to kill in time"
-        time.sleep(0.05)
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and "work" not in path.parts]
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faults")
     tiny_pipeline(root / "model")
-    _finish(_start(root, "undisturbed"))
+    finish(start_training(root, "undisturbed"))
     return root
 
 
-def _checkpoints(root: Path, name: str) -> list[Path]:
-    return sorted((root / name / "train" / "work" / "checkpoints").glob("step-*/manifest.json"))
+def output(root: Path, name: str) -> Storage:
+    return Storage(str(root / name / "train"))
+
+
+def made(undisturbed: Path) -> dict[str, str]:
+    return digests(output(undisturbed, "undisturbed"))
 
 
 def test_killed_with_all_its_processes_it_resumes_to_the_same_bytes(undisturbed: Path) -> None:
-    process = _start(undisturbed, "killed")
-    _wait_for(lambda: _checkpoints(undisturbed, "killed"), process)
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        member.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (undisturbed / "killed" / "train" / "steps.jsonl").exists()
-    assert _checkpoints(undisturbed, "killed")
-    _finish(_start(undisturbed, "killed"))
-    assert _digests(undisturbed / "killed" / "train") == _digests(undisturbed / "undisturbed" / "train")
+    process, place = start_training(undisturbed, "killed"), output(undisturbed, "killed")
+    wait_for(lambda: checkpoints(place), process)
+    kill_family(process)
+    assert not place.exists("steps.jsonl")
+    assert checkpoints(place)
+    finish(start_training(undisturbed, "killed"))
+    assert digests(place) == made(undisturbed)
 
 
-def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path) -> None:
-    process = _start(undisturbed, "lost")
-    _wait_for(lambda: _checkpoints(undisturbed, "lost"), process)
-    worker = next(
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.cmdline() and "RayTrainWorker" in child.cmdline()[0]
-    )
-    worker.kill()
-    _finish(process)
-    assert _digests(undisturbed / "lost" / "train") == _digests(undisturbed / "undisturbed" / "train")
+def test_a_killed_driver_is_started_again_at_once(undisturbed: Path) -> None:
+    """Its workers may live on for some seconds: two writers in one directory."""
+    process, place = start_training(undisturbed, "driver"), output(undisturbed, "driver")
+    wait_for(lambda: checkpoints(place), process)
+    process.send_signal(signal.SIGKILL)
+    finish(start_training(undisturbed, "driver"))
+    process.communicate()
+    assert digests(place) == made(undisturbed)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path, which: int) -> None:
+    name = f"lost-{which}"
+    process, place = start_training(undisturbed, name), output(undisturbed, name)
+    wait_for(lambda: checkpoints(place), process)
+    workers_of(process)[which].kill()
+    finish(process)
+    assert digests(place) == made(undisturbed)
+
+
+@pytest.mark.parametrize("hold", ["manifest.json", "part-00001.json"])
+def test_killed_while_a_checkpoint_is_stored(undisturbed: Path, hold: str) -> None:
+    """Training goes on meanwhile, to the next checkpoint; the unfinished one is never resumed from."""
+    name = hold.split(".")[0]
+    place, logs = output(undisturbed, name), Storage(str(undisturbed / name / "logs"))
+    options = {"hold": f"step-00000020.*/{hold}", "train": {"checkpoint_every": 10}}
+    process = start_training(undisturbed, name, options)
+    wait_for(lambda: place.exists(REACHED), process)
+    wait_for(lambda: int(logs.read_bytes("train-progress")) > 20, process)
+    kill_family(process)
+    assert [name.split("/")[2][:13] for name in checkpoints(place)] == ["step-00000010"]
+    assert [file for file in place.files("work/checkpoints") if "step-00000020." in file and "engine/" in file]
+    said = finish(start_training(undisturbed, name))
+    assert "The checkpoint after 20 steps is passed over: it was not finished." in said
+    assert "Training goes on after 10 steps." in said
+    assert digests(place) == made(undisturbed)
+
+
+def test_a_run_on_an_object_store_is_killed_and_resumes(undisturbed: Path) -> None:
+    with object_store() as uri:
+        place = Storage(f"{uri}/run/train")
+        options = {"uri": f"{uri}/run"}
+        process = start_training(undisturbed, "s3", options)
+        wait_for(lambda: checkpoints(place), process)
+        kill_family(process)
+        assert checkpoints(place)
+        finish(start_training(undisturbed, "s3", options))
+        assert digests(place) == made(undisturbed)
+        assert len(checkpoints(place)) == 2
+
+
+def test_an_object_stores_run_goes_on_with_another_number_of_workers(undisturbed: Path) -> None:
+    with object_store() as uri:
+        place = Storage(f"{uri}/run/train")
+        options = {"uri": f"{uri}/run", "train": {"zero": 2}}
+        process = start_training(undisturbed, "s3-zero", options)
+        wait_for(lambda: checkpoints(place), process)
+        kill_family(process)
+        finish(start_training(undisturbed, "s3-zero", {"uri": f"{uri}/run", "train": {"zero": 2, "workers": 1}}))
+        assert len(place.read_bytes("steps.jsonl").splitlines()) == 40
 
 
 def test_no_compiler_is_needed(undisturbed: Path, tmp_path: Path) -> None:
@@ -111,6 +113,6 @@ def test_no_compiler_is_needed(undisturbed: Path, tmp_path: Path) -> None:
     for name in ("gcc", "g++", "cc", "c++", "clang", "ninja", "nvcc"):
         assert shutil.which(name, path=str(tools)) is None
     cache = tmp_path / "extensions"
-    _finish(_start(undisturbed, "bare", PATH=str(tools), TORCH_EXTENSIONS_DIR=str(cache)))
-    assert _digests(undisturbed / "bare" / "train") == _digests(undisturbed / "undisturbed" / "train")
+    finish(start_training(undisturbed, "bare", PATH=str(tools), TORCH_EXTENSIONS_DIR=str(cache)))
+    assert digests(output(undisturbed, "bare")) == made(undisturbed)
     assert not cache.exists()

@@ -1,10 +1,15 @@
 """Slow and fast averages of the policy during distributed training: float32 shadows and the copies that predict."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prefopt.config.objective import EmaConfig
@@ -54,19 +59,22 @@ class Averages:
             for name, tensor in shadow.state_dict().items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state_dict` and bring the copies to it."""
-        for who, shadow in self._shadows.items():
-            prefix = f"{who}."
-            shadow.load_state_dict(
-                {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-            )
-        self.write_copies()
+    def save(self, directory: Path) -> None:
+        """Write this worker's part of the shadows, if it is not the same as the first worker's."""
+        rank = dist.get_rank()
+        if self._shadows and (rank == 0 or self._shards.count > 1):
+            directory.mkdir()
+            save_file(self.state_dict(), str(directory / f"{rank:05d}.safetensors"))
 
-    @property
-    def sharded(self) -> bool:
-        """Whether workers keep different parts."""
-        return self._shards.count > 1
+    def load(self, parts: Sequence[Path]) -> None:
+        """Continue from files written by `save`, those of all workers in order, and bring the copies to them.
+
+        The parts are cut anew if another number of workers wrote them.
+        """
+        sizes = [_numel(self._models.engine.parameters[name]) for name in self._names]
+        for who, shadow in self._shadows.items():
+            shadow.load_state_dict(self._shards.read(parts, f"{who}.", sizes))
+        self.write_copies()
 
     def _policy_parts(self) -> list[Tensor]:
         engine, parts = self._models.engine, []
@@ -96,6 +104,23 @@ class Shards:
         padded = torch.nn.functional.pad(flat, (0, size * self.count - flat.numel()))
         return padded[self.rank * size : (self.rank + 1) * size]
 
+    def read(self, parts: Sequence[Path], prefix: str, sizes: Sequence[int]) -> dict[str, Tensor]:
+        """This worker's parts of tensors of these sizes from the files of all that wrote them, however many.
+
+        The tensors are named by `prefix` and their number; what else has the prefix is the same in all files.
+        """
+        with ExitStack() as stack:
+            files = [stack.enter_context(safe_open(str(path), framework="pt")) for path in parts]
+            names = [key.removeprefix(prefix) for key in files[0].keys() if key.startswith(prefix)]  # noqa: SIM118
+            return {name: self._read(files, prefix + name, sizes) for name in names}
+
+    def _read(self, files: Sequence[Any], key: str, sizes: Sequence[int]) -> Tensor:
+        number = key.rsplit(".", 1)[1]
+        if len(files) == self.count or not number.isdigit():
+            mine: Tensor = files[min(self.rank, len(files) - 1)].get_tensor(key)
+            return mine
+        return self.part(torch.cat([file.get_tensor(key) for file in files])[: sizes[int(number)]])
+
     def whole(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """The flat tensors, still padded, of which every worker gives its parts."""
         if self.count == 1:
@@ -113,7 +138,7 @@ def _buckets(names: Sequence[str], parameters: Mapping[str, nn.Parameter]) -> It
     size = 0
     for name in names:
         parameter = parameters[name]
-        numel = getattr(parameter, "ds_numel", parameter.numel())
+        numel = _numel(parameter)
         if bucket and size + numel > BUCKET:
             yield bucket
             bucket, size = [], 0
@@ -121,3 +146,8 @@ def _buckets(names: Sequence[str], parameters: Mapping[str, nn.Parameter]) -> It
         size += numel
     if bucket:
         yield bucket
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    """Values of a parameter as a whole; at ZeRO 3 it holds none itself."""
+    return getattr(parameter, "ds_numel", parameter.numel())

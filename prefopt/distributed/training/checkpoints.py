@@ -4,39 +4,57 @@ The engine's files are pickles; nothing is unpickled before its sha256 is what t
 """
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from prefopt.data.manifest import MANIFEST, FileEntry, describe_file
 from prefopt.data.storage import Storage
-from prefopt.errors import ConfigError
+from prefopt.errors import StorageError
 
 FOLDER = "checkpoints"
+SCRATCH = "scratch"
+_NAME = re.compile(r"step-(\d+)\..+")
+_THREADS = 8
+_ENTRIES = TypeAdapter(list[FileEntry])
 
 
 class CheckpointManifest(BaseModel):
-    """The commit record of a checkpoint."""
+    """The commit record of a checkpoint.
+
+    No state of a random generator is kept, for training draws nothing: all that is random about a visit is fixed
+    by the plan. The place in the data is the step.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int
     """Optimizer steps that are done."""
+    attempt: str
+    """Tells this save from others of the same step, so that two writers never share a file."""
     fingerprint: str
     """Of the run that it belongs to."""
     workers: int
     zero: int
     state: dict[str, Any]
-    """The running scale of the minority metric."""
+    """What every worker holds alike, as plain JSON with finite numbers, by the name of its owner."""
+    config: dict[str, Any]
+    """The resolved config, for the record: the fingerprint decides."""
     files: list[FileEntry]
-    """Relative to the checkpoint."""
+    """Relative to the checkpoint: the engine's (weights and optimizer) and the shadows of the averages."""
     segments: list[FileEntry]
     """Figures of all steps so far, relative to the work directory."""
+
+
+class Unusable(Exception):
+    """A checkpoint cannot be resumed from; the message says why."""
 
 
 class CheckpointFolder:
@@ -46,90 +64,140 @@ class CheckpointFolder:
         self._work = work
         self._fingerprint = fingerprint
 
-    def newest(self) -> CheckpointManifest | None:
-        """The newest checkpoint whose files are all there with their checksums; broken ones are passed over."""
-        for step in reversed(self._steps()):
-            manifest = self._read(step)
-            if manifest and self._whole(manifest):
-                return manifest
-        return None
+    def newest(self, not_after: int | None = None) -> tuple[CheckpointManifest | None, list[str]]:
+        """The newest checkpoint whose files are all there with their checksums, and why newer ones are passed over.
 
-    def clear(self, step: int) -> None:
-        """Remove what an interrupted writer may have left."""
-        self._work.delete(self.place(step))
+        With `not_after`, those after more steps than that do not count.
+        """
+        passed_over = []
+        for name in reversed(self._names()):
+            if not_after is not None and _step(name) > not_after:
+                continue
+            try:
+                manifest = self._read(name)
+                self._check_files(manifest)
+            except Unusable as reason:
+                passed_over.append(f"The checkpoint after {_step(name)} steps is passed over: {reason}.")
+            else:
+                return manifest, passed_over
+        return None, passed_over
 
-    def publish(self, step: int, directory: Path, name: str) -> list[FileEntry]:
-        """Bring a worker's files into the checkpoint under `name`."""
-        entries = []
-        target = self._work.child(self.place(step))
-        for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-            relative = f"{name}/{path.relative_to(directory).as_posix()}"
-            copy_in(path, target, relative)
-            entries.append(describe_file(target, relative))
+    def clear_unfinished(self) -> None:
+        """Remove what interrupted writers left. Before the first save of a run alone: a writer may still be alive."""
+        for name in self._names():
+            if self._work.size(f"{FOLDER}/{name}/{MANIFEST}") is None:
+                self._work.delete(f"{FOLDER}/{name}")
+
+    def publish(self, place: str, directory: Path) -> list[FileEntry]:
+        """Bring a worker's files into a checkpoint, away from `directory`; describes them as they were there."""
+        source, target = Storage(str(directory)), self._work.child(place)
+        entries = [describe_file(source, name) for name in source.files()]
+        for entry in entries:
+            copy_in(directory / entry.path, target, entry.path)
         return entries
 
+    def write_part(self, place: str, rank: int, entries: Sequence[FileEntry]) -> None:
+        """Say that a worker's files are all there."""
+        self._work.write_bytes(_part(place, rank), _ENTRIES.dump_json(list(entries)))
+
+    def read_part(self, place: str, rank: int) -> list[FileEntry] | None:
+        """A worker's files, or None if they are not all there yet."""
+        path = _part(place, rank)
+        return None if self._work.size(path) is None else _ENTRIES.validate_json(self._work.read_bytes(path))
+
+    def write_segments(self, segments: dict[str, bytes]) -> list[FileEntry]:
+        """Write figures of finished steps by name."""
+        for name, content in segments.items():
+            self._work.write_bytes(name, content)
+        return [describe_file(self._work, name) for name in segments]
+
     def commit(self, manifest: CheckpointManifest, keep: int) -> None:
-        """Write the manifest, then drop all others but the newest `keep - 1` of this run up to here."""
-        text = manifest.model_dump_json(indent=1)
-        self._work.write_bytes(f"{self.place(manifest.step)}/{MANIFEST}", text.encode())
-        usable = [step for step in self._steps() if step <= manifest.step and self._read(step)]
-        for step in set(self._steps()) - set(usable[-keep:]):
-            self._work.delete(self.place(step))
+        """Write the manifest, then drop all finished checkpoints but it and this run's newest `keep - 1` before it."""
+        written = self.place(manifest.step, manifest.attempt).removeprefix(f"{FOLDER}/")
+        self._work.write_bytes(f"{FOLDER}/{written}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
+        finished = [name for name in self._names() if self._work.size(f"{FOLDER}/{name}/{MANIFEST}") is not None]
+        earlier = [name for name in finished if _step(name) < manifest.step and self._readable(name)]
+        for name in set(finished) - set([*earlier, written][-keep:]):
+            self._work.delete(f"{FOLDER}/{name}")
 
     @contextmanager
     def local_copy(self, manifest: CheckpointManifest) -> Iterator[Path]:
-        """A checkpoint's files as a local directory. ValueError if a copy from an object store came out wrong."""
-        source = self._work.child(self.place(manifest.step))
+        """A checkpoint's files as a local directory. StorageError if a copy from an object store came out wrong."""
+        source = self._work.child(self.place(manifest.step, manifest.attempt))
         if source.local:
             yield Path(source.path(""))
             return
         with tempfile.TemporaryDirectory(prefix="prefopt-checkpoint-") as name:
             copy = Storage(name)
-            for entry in manifest.files:
+
+            def fetch(entry: FileEntry) -> None:
                 with source.open_input(entry.path) as stream, copy.open_output(entry.path) as target:
-                    shutil.copyfileobj(stream, target)
+                    shutil.copyfileobj(stream, target, 1 << 20)
                 if describe_file(copy, entry.path) != entry:
-                    raise ValueError(f"{source.uri}/{entry.path} changed while it was read")
+                    raise StorageError(f"{source.uri}/{entry.path} changed while it was read: run the command again.")
+
+            _all(fetch, manifest.files)
             yield Path(name)
 
     @staticmethod
-    def place(step: int) -> str:
-        """Where the checkpoint after a number of steps lies in the work directory."""
-        return f"{FOLDER}/step-{step:08d}"
+    def place(step: int, attempt: str) -> str:
+        """Where a checkpoint lies in the work directory."""
+        return f"{FOLDER}/step-{step:08d}.{attempt}"
 
-    def _steps(self) -> list[int]:
-        names = {file.split("/")[0] for file in self._work.files(FOLDER) for file in [file.removeprefix(f"{FOLDER}/")]}
-        return sorted(int(name.removeprefix("step-")) for name in names if name.startswith("step-"))
+    def _names(self) -> list[str]:
+        found = {path.split("/")[1] for path in self._work.files(FOLDER)}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=lambda name: (_step(name), name))
 
-    def _read(self, step: int) -> CheckpointManifest | None:
-        path = f"{self.place(step)}/{MANIFEST}"
+    def _readable(self, name: str) -> bool:
+        try:
+            self._read(name)
+        except Unusable:
+            return False
+        return True
+
+    def _read(self, name: str) -> CheckpointManifest:
+        path = f"{FOLDER}/{name}/{MANIFEST}"
         if self._work.size(path) is None:
-            return None
+            raise Unusable("it was not finished")
         try:
             manifest = CheckpointManifest.model_validate_json(self._work.read_bytes(path))
         except ValidationError:
-            return None
-        return manifest if manifest.fingerprint == self._fingerprint and manifest.step == step else None
+            raise Unusable(f"its {MANIFEST} is damaged") from None
+        if self.place(manifest.step, manifest.attempt) != f"{FOLDER}/{name}":
+            raise Unusable(f"its {MANIFEST} is of another checkpoint")
+        if manifest.fingerprint != self._fingerprint:
+            raise Unusable("it belongs to another model, plan or config")
+        return manifest
 
-    def _whole(self, manifest: CheckpointManifest) -> bool:
-        folder = self._work.child(self.place(manifest.step))
-        return all(_intact(folder, entry) for entry in manifest.files) and all(
-            _intact(self._work, entry) for entry in manifest.segments
-        )
+    def _check_files(self, manifest: CheckpointManifest) -> None:
+        folder = self._work.child(self.place(manifest.step, manifest.attempt))
+        _all(lambda entry: _check(folder, entry), manifest.files)
+        _all(lambda entry: _check(self._work, entry), manifest.segments)
 
 
-def _intact(storage: Storage, entry: FileEntry) -> bool:
-    return storage.size(entry.path) == entry.bytes and describe_file(storage, entry.path) == entry
+def _step(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return int(match[1])
 
 
-def check_workers(manifest: CheckpointManifest, workers: int, zero: int) -> None:
-    """Raise ConfigError if a checkpoint cannot be continued on this number of workers."""
-    if zero and manifest.workers != workers:
-        raise ConfigError(
-            f"A checkpoint of this run after {manifest.step} steps was written by {manifest.workers} workers and"
-            f" cannot be continued by {workers} at ZeRO {zero}: set train.workers to {manifest.workers}, or choose"
-            " another --run-dir to start anew."
-        )
+def _part(place: str, rank: int) -> str:
+    return f"{place}/part-{rank:05d}.json"
+
+
+def _check(storage: Storage, entry: FileEntry) -> None:
+    size = storage.size(entry.path)
+    if size is None:
+        raise Unusable(f"{entry.path} is missing")
+    if size != entry.bytes:
+        raise Unusable(f"{entry.path} has {size} bytes, not {entry.bytes}")
+    if describe_file(storage, entry.path) != entry:
+        raise Unusable(f"{entry.path} is not what was written, by its sha256")
+
+
+def _all(do: Callable[[FileEntry], None], entries: Iterable[FileEntry]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(do, entries))
 
 
 @contextmanager
@@ -137,7 +205,7 @@ def scratch_directory(work: Storage, rank: int) -> Iterator[Path]:
     """A directory of a worker's own for files on their way to storage: on the same disk where that is local."""
     parent = None
     if work.local:
-        parent = work.path("scratch")
+        parent = work.path(SCRATCH)
         os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"rank-{rank}-", dir=parent) as name:
         yield Path(name)

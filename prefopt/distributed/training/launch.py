@@ -1,5 +1,6 @@
 """Launching a training job on Ray Train, from the driver."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from ray.train.torch import TorchTrainer
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.notes import NoteReader
 from prefopt.distributed.training.worker import train_worker
 from prefopt.distributed.units import Progress
-from prefopt.errors import ConfigError, GuardError, PrefoptError
+from prefopt.errors import ConfigError, PrefoptError
 
 _POLL_SECONDS = 1.0
+_LOG = logging.getLogger("prefopt.train")
 
 
 def launch(job: TrainingJob, progress: Progress) -> list[str]:
@@ -43,8 +46,8 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
     )
     with _reported(job, progress):
         result = _fit(trainer)
-    if "guard" in result:
-        raise GuardError(result["guard"])
+    if "refused" in result:
+        raise result["refused"]
     segments: list[str] = result["segments"]
     return segments
 
@@ -89,10 +92,16 @@ def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
     from prefopt.distributed.training.run import PROGRESS
 
     total, stop = job.config.train.steps, threading.Event()
+    notes = NoteReader(job.logs)
+
+    def tell_notes() -> None:
+        for sentence in notes.new():
+            _LOG.warning(sentence)
 
     def poll() -> None:
         seen = -1
         while not stop.wait(_POLL_SECONDS):
+            tell_notes()
             done = int(job.logs.read_bytes(PROGRESS)) if job.logs.exists(PROGRESS) else 0
             if done != seen:
                 progress(done, total, "steps")
@@ -107,3 +116,4 @@ def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        tell_notes()

@@ -1,34 +1,40 @@
 """The loop of a training worker: resume, step, checkpoint, and at the end the model."""
 
 import time
-from collections.abc import Sequence
+import uuid
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prefopt.data.manifest import FileEntry
 from prefopt.distributed.training.averages import Averages
 from prefopt.distributed.training.batches import StepReader
 from prefopt.distributed.training.checkpoints import (
+    SCRATCH,
     CheckpointFolder,
     CheckpointManifest,
-    check_workers,
     copy_in,
     scratch_directory,
 )
 from prefopt.distributed.training.denoisers import Denoisers
 from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import MODEL, TrainingJob
-from prefopt.distributed.training.records import record_line, step_record
-from prefopt.distributed.training.segments import SegmentWriter
+from prefopt.distributed.training.notes import leave_notes
+from prefopt.distributed.training.recorder import Recorder
+from prefopt.distributed.training.records import pair_arrays
+from prefopt.distributed.training.refusal import AgreedError
+from prefopt.distributed.training.restoring import SHADOWS, restored_files
+from prefopt.distributed.training.saving import CheckpointSaver
 from prefopt.distributed.training.step import StepFailure, Trainer
 from prefopt.errors import GuardError
+from prefopt.health.guard import Decision
+from prefopt.health.monitor import HealthMonitor, Observation
 from prefopt.models.export import export_full, export_lora
+from prefopt.models.loading import MODEL_DTYPES
 
 PROGRESS = "train-progress"
-_ENGINE, _SHADOWS = "engine", "shadows"
+_MINORITY, _HEALTH = "minority", "health"
 _PROGRESS_SECONDS = 0.5
 
 
@@ -43,36 +49,81 @@ class TrainingRun:
         self.averages = averages
         self.trainer = trainer
         self.reader = reader
+        self.health = HealthMonitor(job.config.train)
         self._rank = dist.get_rank()
         self._folder = CheckpointFolder(job.work, job.fingerprint)
-        self._segments: list[FileEntry] = []
+        self._saver: CheckpointSaver
         self._told = 0.0
 
     def run(self) -> list[str]:
         """Train to the end, from the newest checkpoint if there is one; returns the segments' paths.
 
-        Raises GuardError if the figures of a step are not finite.
+        Raises AgreedError, with a GuardError, if a guard stops it.
         """
         train = self._job.config.train
         done = self._resume()
-        writer = SegmentWriter(self._job.work, done)
-        for step in range(done, train.steps):
-            lr = learning_rate(train.optimizer, step)
+        with Recorder(self._job, self._rank, done) as recorder:
+            if done == 0 and train.guard.action == "roll_back":
+                self._save(0, recorder)
+            while done < train.steps:
+                seen = self._one_step(done, recorder)
+                done += 1
+                self._tell(done, train.steps)
+                if seen.decision.action == "stop":
+                    self._stop(done, seen.decision, recorder)
+                if seen.decision.action == "roll_back":
+                    done = self._roll_back(seen, recorder)
+                elif done % train.checkpoint_every == 0 or done == train.steps:
+                    self._save(done, recorder)
+            self._saver.finish()
+        return [entry.path for entry in self._saver.segments]
+
+    def _one_step(self, done: int, recorder: Recorder) -> Observation:
+        train = self._job.config.train
+        lr = self.health.rate * learning_rate(train.optimizer, done)
+        with recorder.step(done + 1):
+            with recorder.waiting():
+                batches = self.reader.get(done, train.steps)
             try:
-                outcome, values = self.trainer.step(self.reader.get(step, train.steps), lr)
+                outcome, values = self.trainer.step(batches, lr)
             except StepFailure as failure:
-                raise GuardError(
-                    f"Training diverged at step {step + 1}: not finite: {failure}. Lower train.optimizer.lr, or"
-                    " train.objective.beta, and run again."
+                self._saver.finish()
+                raise AgreedError(
+                    GuardError(
+                        f"Training diverged at step {done + 1}: not finite: {failure}. Lower train.optimizer.lr, or"
+                        " train.objective.beta, and run again."
+                    )
                 ) from None
-            online = values["u_online"].numpy() if "u_online" in values else None
-            if self._rank == 0:
-                writer.add(record_line(step_record(step + 1, lr, outcome, values)), online)
-            finished = step + 1
-            self._tell(finished, train.steps)
-            if finished % train.checkpoint_every == 0 or finished == train.steps:
-                self._save(finished, writer)
-        return [entry.path for entry in self._segments]
+        seen = self.health.observe(
+            done + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)
+        )
+        recorder.add(done + 1, lr, outcome, values, seen)
+        return seen
+
+    def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
+        self._save(done, recorder)
+        self._saver.finish()
+        raise AgreedError(GuardError(decision.reason))
+
+    def _roll_back(self, seen: Observation, recorder: Recorder) -> int:
+        """Go back to the newest checkpoint not after the last good step; returns the steps that are done then."""
+        self._saver.finish()
+        found: list[CheckpointManifest | None] = [None]
+        if self._rank == 0:
+            found = [self._folder.newest(seen.decision.not_after)[0]]
+        dist.broadcast_object_list(found, src=0)
+        manifest = found[0]
+        if manifest is None:
+            raise AgreedError(
+                GuardError(
+                    f"The guard would roll back to a checkpoint up to step {seen.decision.not_after}, but none is kept:"
+                    " raise train.keep_checkpoints or lower train.checkpoint_every, and run again."
+                )
+            )
+        self._restore(manifest, rolled_back=True)
+        self._saver.continue_from(manifest.segments)
+        recorder.rolled_back(manifest.step, seen.line)
+        return manifest.step
 
     def export(self) -> None:
         """Write the tuned model into the stage's directory, in the format of diffusers."""
@@ -85,7 +136,8 @@ class TrainingRun:
             if config.train.method == "lora":
                 export_lora(directory, _without_adapter_name(weights), config.train.lora)
             else:
-                export_full(directory, config.model, weights)
+                dtype = MODEL_DTYPES[config.train.precision]
+                export_full(directory, config.model, self._job.weights, weights, dtype)
             for path in sorted(p for p in directory.rglob("*") if p.is_file()):
                 copy_in(path, self._job.output, f"{MODEL}/{path.relative_to(directory).as_posix()}")
 
@@ -97,65 +149,54 @@ class TrainingRun:
                     weights[name] = values[0].detach().to("cpu", copy=True)
         return weights
 
-    def _save(self, step: int, writer: SegmentWriter) -> None:
-        if self._rank == 0:
-            self._folder.clear(step)
-            self._segments += writer.flush()
-        dist.barrier()
-        with scratch_directory(self._job.work, self._rank) as scratch:
-            engine_files = self.models.engine.save(scratch / _ENGINE)
-            mine = self._folder.publish(step, engine_files, _ENGINE)
-            shadows = self.averages.state_dict()
-            if shadows and (self._rank == 0 or self.averages.sharded):
-                (scratch / _SHADOWS).mkdir()
-                save_file(shadows, str(scratch / _SHADOWS / f"{self._rank:05d}.safetensors"))
-                mine += self._folder.publish(step, scratch / _SHADOWS, _SHADOWS)
-        files = _gather(mine)
-        if self._rank == 0:
-            judge = self.trainer.judge
-            manifest = CheckpointManifest(
-                step=step,
-                fingerprint=self._job.fingerprint,
-                workers=dist.get_world_size(),
-                zero=self._job.config.train.zero,
-                state=judge.state_dict() if judge else {},
-                files=sorted(files, key=lambda entry: entry.path),
-                segments=self._segments,
-            )
-            self._folder.commit(manifest, self._job.config.train.keep_checkpoints)
-        dist.barrier()
+    def _save(self, step: int, recorder: Recorder) -> None:
+        self._saver.save(step, self._write_files, self._state(), recorder.take(step))
+
+    def _write_files(self, directory: Path) -> None:
+        self.models.engine.save(directory)
+        self.averages.save(directory / SHADOWS)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides weights, optimizer and averages: plain JSON, the same on all workers."""
+        judge = self.trainer.judge
+        minority = {_MINORITY: judge.state_dict()} if judge else {}
+        return {_HEALTH: self.health.state_dict(), **minority}
 
     def _resume(self) -> int:
-        found: list[CheckpointManifest | None] = [self._folder.newest() if self._rank == 0 else None]
+        """Continue from the newest whole checkpoint, if there is one; returns the steps that are done."""
+        found: list[Any] = [None, None]
+        if self._rank == 0:
+            self._job.work.delete(SCRATCH)
+            manifest, passed_over = self._folder.newest()
+            self._folder.clear_unfinished()
+            run = uuid.uuid4().hex[:12]
+            if passed_over:
+                how = f"goes on after {manifest.step} steps" if manifest else "starts anew"
+                leave_notes(self._job.logs, run, [*passed_over, f"Training {how}."])
+            found = [manifest, run]
         dist.broadcast_object_list(found, src=0)
-        manifest = found[0]
+        manifest, run = found
+        segments = list(manifest.segments) if manifest else []
+        self._saver = CheckpointSaver(self._job, self._folder, run, segments)
         if manifest is None:
             return 0
-        check_workers(manifest, dist.get_world_size(), self._job.config.train.zero)
-        with self._folder.local_copy(manifest) as directory:
-            self.models.engine.load(directory)
-            self.averages.load_state_dict(self._load_shadows(directory))
-        if self.trainer.judge:
-            self.trainer.judge.load_state_dict(manifest.state)
-        self._segments = list(manifest.segments)
-        return manifest.step
+        self._restore(manifest)
+        done: int = manifest.step
+        return done
 
-    def _load_shadows(self, directory: Path) -> dict[str, Tensor]:
-        part = self._rank if self.averages.sharded else 0
-        path = directory / _SHADOWS / f"{part:05d}.safetensors"
-        return load_file(str(path)) if path.exists() else {}
+    def _restore(self, manifest: CheckpointManifest, *, rolled_back: bool = False) -> None:
+        with restored_files(self._folder, manifest, self._job.work) as files:
+            self.models.engine.load(files.engine, universal=files.universal)
+            self.averages.load(files.shadows)
+        if self.trainer.judge:
+            self.trainer.judge.load_state_dict(manifest.state[_MINORITY])
+        (self.health.roll_back if rolled_back else self.health.load_state_dict)(manifest.state[_HEALTH])
 
     def _tell(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self._rank == 0 and (done == total or now - self._told > _PROGRESS_SECONDS):
             self._job.logs.write_bytes(PROGRESS, f"{done}".encode())
             self._told = now
-
-
-def _gather(mine: Sequence[FileEntry]) -> list[FileEntry]:
-    received: list[Sequence[FileEntry]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(received, list(mine))
-    return [entry for entries in received for entry in entries]
 
 
 def _without_adapter_name(weights: dict[str, Tensor]) -> dict[str, Tensor]:

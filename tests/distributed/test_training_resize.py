@@ -1,0 +1,144 @@
+"""A run goes on with another number of workers: the losses are those of a run that was never interrupted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prefopt.config import RunConfig
+from prefopt.stages.base import StageContext
+from tests.distributed.test_training_runs import interrupt, steps
+from tests.kit.models import tiny_pipeline
+from tests.kit.training import training_config, training_context, with_workers
+from tests.kit.workers import WorkerGroup
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHARDED = {"stage3_param_persistence_threshold": 0}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "dpo": {"name": "dpo", "beta": 2000},
+    "adaptive": {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1, "ema": {"slow": 0.9, "fast": 0.2}}},
+}
+RATES = {"full": 1e-5, "lora": 1e-3}
+
+
+class Lab:
+    """Warm workers: ZeRO 3 has its own, for it replaces `torch.nn.functional.linear` in their processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.model = tiny_pipeline(root / "model")
+        self._groups: dict[tuple[int, bool], WorkerGroup] = {}
+        self._done: dict[str, StageContext] = {}
+
+    def group(self, workers: int, zero: int) -> WorkerGroup:
+        key = (workers, zero == 3)
+        if key not in self._groups:
+            self._groups[key] = WorkerGroup(workers, self.root / f"rendezvous-{zero == 3}")
+        return self._groups[key]
+
+    def config(self, workers: int, zero: int, method: str, **train: Any) -> RunConfig:
+        train = {"optimizer": {"lr": RATES[method]}, **train}
+        return training_config(self.model, self.root / "store", zero=zero, workers=workers, method=method, **train)
+
+    def whole(self, config: RunConfig, options: dict[str, Any]) -> StageContext:
+        """An undisturbed run, done once."""
+        train = config.train
+        name = config.model_dump_json() + str(options)
+        if name not in self._done:
+            context = training_context(self.root / f"run-{len(self._done)}", config)
+            assert isinstance(train.zero, int)
+            self.group(train.workers, train.zero).run_stage(context, **options)
+            self._done[name] = context
+        return self._done[name]
+
+    def close(self) -> None:
+        for group in self._groups.values():
+            group.close()
+
+
+@pytest.fixture(scope="module")
+def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    made = Lab(tmp_path_factory.mktemp("resize"))
+    yield made
+    made.close()
+
+
+def resized(
+    lab: Lab, place: Path, config: RunConfig, workers: int, options: dict[str, Any]
+) -> tuple[StageContext, StageContext]:
+    """Contexts of an undisturbed run and of one that was interrupted after 3 of 6 steps and resized."""
+    whole = lab.whole(config, options)
+    again = replace(interrupt(whole, place / "again"), config=with_workers(config, workers))
+    assert isinstance(config.train.zero, int)
+    lab.group(workers, config.train.zero).run_stage(again, **options)
+    return whole, again
+
+
+def check_alike(whole: StageContext, again: StageContext, lr: float, loss: float = 1e-4) -> None:
+    """Nothing is trained twice, losses agree, and no weight is further away than a step."""
+    expected, seen = steps(whole), steps(again)
+    assert seen[:3] == expected[:3]
+    assert [line["loss"] for line in seen] == pytest.approx([line["loss"] for line in expected], rel=0, abs=loss)
+    weights = [weights_of(Path(context.output.path("model"))) for context in (whole, again)]
+    moved = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+    assert moved < lr
+
+
+def weights_of(model: Path) -> dict[str, torch.Tensor]:
+    """The trained weights of a written model."""
+    (file,) = [*model.glob("unet/*.safetensors"), *model.glob("*.safetensors")]
+    return load_file(str(file))
+
+
+def _options(zero: int) -> dict[str, Any]:
+    return SHARDED if zero == 3 else {}
+
+
+@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_resized_equals_uninterrupted(
+    lab: Lab, tmp_path: Path, objective: str, method: str, zero: int, workers: tuple[int, int]
+) -> None:
+    before, after = workers
+    config = lab.config(before, zero, method, objective=OBJECTIVES[objective])
+    check_alike(*resized(lab, tmp_path, config, after, _options(zero)), lr=RATES[method])
+
+
+@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("zero", "train"),
+    [
+        (3, {}),
+        (0, {"precision": "bf16"}),
+        (1, {"precision": "bf16"}),
+        (2, {"precision": "bf16"}),
+        (3, {"precision": "bf16"}),
+        (1, {"offload": "optimizer"}),
+        (2, {"offload": "optimizer"}),
+    ],
+    ids=str,
+)
+def test_resized_at_other_settings(
+    lab: Lab, tmp_path: Path, zero: int, train: dict[str, Any], workers: tuple[int, int]
+) -> None:
+    """Half precision, the optimizer in host memory, and a ZeRO 3 that keeps small parameters whole."""
+    before, after = workers
+    config = lab.config(before, zero, "full", objective=OBJECTIVES["adaptive"], **train)
+    check_alike(*resized(lab, tmp_path, config, after, {}), lr=RATES["full"])
+
+
+@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
+@pytest.mark.parametrize("offload", ["optimizer", "all"])
+def test_resized_at_zero_3_with_offload(lab: Lab, tmp_path: Path, offload: str, workers: tuple[int, int]) -> None:
+    """There the gradient's norm is summed in float32, in another order on two workers: a random model's errors are
+    near 1, so that float32 rounds their gaps by 1e-7, and beta 200 keeps that out of the loss."""
+    before, after = workers
+    config = lab.config(before, 3, "full", objective={"name": "dpo", "beta": 200}, offload=offload)
+    check_alike(*resized(lab, tmp_path, config, after, SHARDED), lr=RATES["full"])
