@@ -147,6 +147,34 @@ def doctor(
 
 
 @app.command()
+def plan(
+    config: ConfigPath,
+    run_dir: RunDir = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Plan for this GPU, such as A100-80GB, or for cpu.")] = None,
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="How many pairs the sources hold.")] = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Dry run: work, bytes, memory and hours of every stage. Loads no weights and starts no Ray."""
+    from prefopt.planning import report
+    from prefopt.planning.plan import make_plan
+
+    tree, place = _configure(config, run_dir, set_, None, None)
+    planned = make_plan(tree, place, gpu=gpu, pairs=pairs)
+    if json_:
+        _print_json(report.as_json(planned))
+        return
+    console = Console()
+    for topic in report.topics(planned):
+        if console.is_terminal:
+            console.print(report.as_table(topic))
+        else:
+            typer.echo("\n".join([*report.as_lines(topic), ""]))
+    typer.echo("\n".join(report.sentences(planned)))
+
+
+@app.command()
 def verify(
     directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")], debug: Debug = False
 ) -> None:

@@ -1,0 +1,147 @@
+"""GPU and host memory of training at every ZeRO stage, and whether it fits."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prefopt.config import RunConfig
+from prefopt.distributed.memory import STATES_SHARE, lowest_stage, states_memory
+from prefopt.errors import ConfigError
+from prefopt.models.size import UNetSize, unet_size
+from prefopt.planning.activations import count_activations
+from prefopt.planning.flops import ForwardCosts
+from prefopt.planning.gpus import GIB, Device
+
+CONTEXT = 1.5 * GIB
+"""The device's own part: CUDA context, workspaces of its libraries, gaps between allocations."""
+_VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes at one ZeRO stage: of each worker's device, and of each node's host."""
+
+    zero: int
+    states: int
+    """Weights, gradients, optimizer, reference and averages."""
+    host: int
+    needed: float
+    available: float
+    refused: str
+    """Why this config cannot take the stage; empty if it can."""
+    largest_micro_batch: int
+    """The largest micro-batch for which there is room; 0 if the states alone are too large."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether all of it has room."""
+        return self.needed <= self.available
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The memory of training."""
+
+    stages: Sequence[StageMemory]
+    text_encoders: float
+    activations: float
+    """For the micro-batch."""
+    context: float
+    chosen: int | None
+    """The stage that training takes; None if `auto` finds none."""
+    verdict: str
+    """Whether it fits, in words."""
+
+
+def plan_memory(config: RunConfig, costs: ForwardCosts, device: Device) -> MemoryPlan:
+    """The memory of training on a device, for every ZeRO stage with the configured offload."""
+    train = config.train
+    width = _VALUE_BYTES[train.precision]
+    side = config.score.resolution // costs.factor
+    image = count_activations(config.model, train, side, costs.tokens).total * width / 4
+    texts, size = float(costs.text_parameters * width), unet_size(costs.empty_unet, train.lora)
+    with _without_warnings():
+        stages = [_stage(config, size, zero, texts, 2 * image, device) for zero in range(4)]
+        chosen, trouble = _chosen(config, size, device)
+    return MemoryPlan(
+        stages,
+        text_encoders=texts,
+        activations=2 * train.micro_batch * image,
+        context=CONTEXT,
+        chosen=chosen,
+        verdict=trouble or _verdict(config, stages[chosen or 0], device),
+    )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """When DeepSpeed is imported it says, on standard output, which accelerator it has not found."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _stage(config: RunConfig, size: UNetSize, zero: int, texts: float, pair: float, device: Device) -> StageMemory:
+    train, per_node = config.train, config.cluster.gpus_per_node
+    states = states_memory(size, train, zero, workers=train.workers, per_node=per_node)
+    rest = states.device + texts + CONTEXT
+    room = max(0, int((device.memory - rest) // pair))
+    return StageMemory(
+        zero=zero,
+        states=states.device,
+        host=states.host,
+        needed=rest + pair * train.micro_batch,
+        available=device.memory,
+        refused=_refused(config, zero),
+        largest_micro_batch=room,
+    )
+
+
+def _refused(config: RunConfig, zero: int) -> str:
+    train = config.train
+    if train.offload == "optimizer" and zero == 0:
+        return "offload optimizer needs ZeRO 1 to 3"
+    if train.offload == "all" and zero != 3:
+        return "offload all needs ZeRO 3"
+    if train.optimizer.name == "adafactor" and zero:
+        return "adafactor needs ZeRO 0"
+    return ""
+
+
+def _chosen(config: RunConfig, size: UNetSize, device: Device) -> tuple[int | None, str]:
+    train = config.train
+    if train.zero != "auto":
+        return train.zero, ""
+    try:
+        return lowest_stage(size, train, per_node=config.cluster.gpus_per_node, memory=device.memory), ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def _verdict(config: RunConfig, stage: StageMemory, device: Device) -> str:
+    how = f"ZeRO {stage.zero}"
+    if config.train.zero == "auto":
+        how += f" (auto: the lowest whose states take at most {STATES_SHARE:.0%} of a worker's memory)"
+    of = f"needs {_gib(stage.needed)} of the {_gib(stage.available)} that each worker has ({device.name})"
+    if stage.fits:
+        return f"Training fits: {how} {of}."
+    return f"Training does not fit: {how} {of}. {_cure(config, stage)}"
+
+
+def _cure(config: RunConfig, stage: StageMemory) -> str:
+    train = config.train
+    if stage.largest_micro_batch:
+        return f"A train.micro_batch of {stage.largest_micro_batch} would fit."
+    ways = ["a higher train.zero with more workers"] if stage.zero < 3 else []
+    ways += ["train.offload"] if train.offload == "none" else []
+    ways += ["train.method lora"] if train.method == "full" else []
+    ways += ["train.gradient_checkpointing"] if not train.gradient_checkpointing else []
+    return f"Try {', '.join(ways) or 'a GPU with more memory'}."
+
+
+def _gib(nbytes: float) -> str:
+    return f"{nbytes / GIB:.1f} GiB"

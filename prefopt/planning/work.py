@@ -1,0 +1,205 @@
+"""The work of each stage, from the config and the number of pairs. docs/plan.md says what is counted how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prefopt.config import RunConfig
+from prefopt.config.evaluate import SamplerConfig
+from prefopt.planning.amounts import Item, StageWork, Write, some
+from prefopt.planning.counting import Counts
+from prefopt.planning.flops import REWARD_FLOPS, ForwardCosts
+from prefopt.planning.training_work import image_items, train_work
+from prefopt.stages.keys import planned_visits
+
+DECODE_SECONDS, PIXEL_SECONDS = 5e-4, 1.2e-8
+"""To fetch and decode an image: for each, and for each of its pixels."""
+WORLD_REWARD_SECONDS = 2e-4
+"""For one image and one of the embedded world's rewards, which measure pixels and are no networks."""
+PNG_BYTES = 1.7
+"""Per pixel of a generated image."""
+BYTES = {"pair": 200, "vote": 80, "image": 60, "label": 110, "score": 120, "reward": 50, "visit": 120, "reference": 45}
+"""Of one row of a table, as parquet: measured on the demo, with prompts of the length of Pick-a-Pic's."""
+STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "train": 20.0, "evaluate": 15.0}
+"""Seconds for imports and processes, measured with the demo on two cores."""
+POOL_STARTUP = 9.0
+"""Seconds for each further set of actors that load models."""
+_MODELS = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all stages' work follows from."""
+
+    config: RunConfig
+    counts: Counts
+    costs: ForwardCosts
+
+    @property
+    def visits(self) -> int:
+        """How many visits training makes."""
+        return planned_visits(self.config)
+
+    @property
+    def latent_bytes(self) -> int:
+        """Of a stored latent: float32."""
+        return 4 * self.costs.latent_values(self.config.score.resolution)
+
+    @property
+    def unet_forward(self) -> int:
+        """FLOPs for one image at the score resolution."""
+        return self.costs.unet(self.config.score.resolution).total
+
+    @property
+    def inversion_forwards(self) -> int:
+        """UNet forwards to invert one image; 0 where noise is sampled."""
+        visits = self.config.score.visits
+        return 0 if visits.inversion == "none" else visits.steps * (1 + visits.renoise_steps)
+
+
+def all_work(config: RunConfig, counts: Counts, costs: ForwardCosts) -> dict[str, StageWork]:
+    """The work of every stage by name, in order."""
+    inputs = Inputs(config, counts, costs)
+    stages: tuple[Callable[[Inputs], StageWork], ...] = (_ingest, _inject, _score, _train, _evaluate)
+    return {work.stage: work for work in (stage(inputs) for stage in stages)}
+
+
+def _ingest(inputs: Inputs) -> StageWork:
+    counts, config = inputs.counts, inputs.config
+    full = config.ingest.verify_images == "full"
+    seconds = DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2 * full
+    tables = counts.pairs * BYTES["pair"] + counts.votes * BYTES["vote"] + counts.images * BYTES["image"]
+    return StageWork(
+        "ingest",
+        some(
+            Item("votes", counts.votes),
+            Item("images decoded and checked" if full else "image headers checked", 2 * counts.votes, 0.0, "", seconds),
+        ),
+        [Write("tables of pairs, votes and images", tables, "run")],
+        workers=config.cluster.workers,
+        uses_model=False,
+        fixed_seconds=STARTUP["ingest"],
+    )
+
+
+def _inject(inputs: Inputs) -> StageWork:
+    counts, config = inputs.counts, inputs.config
+    rewards = tuple(dict.fromkeys(flips.reward for flips in config.inject.flips if flips.kind == "gap"))
+    return StageWork(
+        "inject",
+        some(Item("votes", counts.votes), *(_reward(name, counts.images) for name in rewards)),
+        [
+            Write("tables of labels and truth", counts.votes * BYTES["label"], "run"),
+            *([Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store")] if rewards else []),
+        ],
+        workers=config.cluster.workers,
+        uses_model=bool(rewards),
+        fixed_seconds=STARTUP["inject"] + POOL_STARTUP * bool(rewards),
+    )
+
+
+def _score(inputs: Inputs) -> StageWork:
+    config, counts, costs, visits = inputs.config, inputs.counts, inputs.costs, inputs.visits
+    gaps = {flips.reward for flips in config.inject.flips if flips.kind == "gap"}
+    rewards = [name for name in config.score.reward_names() if name not in gaps]
+    latents = expected_latents(inputs)
+    cached, inverted = config.train.reference == "cached", visits * bool(inputs.inversion_forwards)
+    references = visits * cached
+    items = some(
+        *(_reward(name, counts.images) for name in rewards),
+        Item(
+            "images through the VAE's encoder",
+            latents,
+            costs.encode(config.score.resolution),
+            cpu_seconds=DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2,
+        ),
+        Item("UNet forwards to invert visits", 2 * inverted * inputs.inversion_forwards, inputs.unet_forward),
+        Item("UNet forwards for reference errors", 2 * references, inputs.unet_forward, config.train.precision),
+        Item("prompts through the text encoders", inverted + references, costs.prompt),
+    )
+    writes = [
+        Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store"),
+        Write("latents", latents * inputs.latent_bytes, "store"),
+        Write("inverted latents", 2 * inverted * inputs.latent_bytes, "store"),
+        Write("reference errors", references * BYTES["reference"], "store"),
+        Write("tables of scores and visits", counts.pairs * BYTES["score"] + visits * BYTES["visit"], "run"),
+    ]
+    return StageWork(
+        "score",
+        items,
+        [write for write in writes if write.nbytes],
+        workers=config.cluster.workers,
+        uses_model=True,
+        fixed_seconds=STARTUP["score"] + POOL_STARTUP * (bool(inverted) + cached),
+    )
+
+
+def expected_latents(inputs: Inputs) -> float:
+    """Latents that training and the held-out accuracy need: every mirrored form of an image that is visited, and
+    every held-out image once.
+
+    Visits take each example once before any a second time. An image that is visited k times and mirrored with
+    probability f each time shows 2 - f^k - (1 - f)^k forms on average.
+    """
+    counts, visits, flip = inputs.counts, inputs.visits, inputs.config.score.visits.flip
+    per_pair = counts.images / max(counts.pairs, 1)
+    in_training = counts.by_split["train"] * per_pair
+    examples = _examples(inputs)
+    times_used = 2.0 / max(per_pair, 1e-9)
+    seen: float = in_training * (1.0 - (1.0 - min(1.0, visits / max(examples, 1e-9))) ** times_used)
+    each = 2.0 * visits / max(seen, 1e-9)
+    forms: float = 2.0 - flip**each - (1.0 - flip) ** each if 0.0 < flip < 1.0 else 1.0
+    held_out = (counts.by_split["validation"] + counts.by_split["test"]) * per_pair
+    return seen * max(1.0, forms) + held_out
+
+
+def _examples(inputs: Inputs) -> float:
+    each_vote = inputs.config.labels.rule == "each_vote"
+    return inputs.counts.train_examples if each_vote else inputs.counts.by_split["train"]
+
+
+def _train(inputs: Inputs) -> StageWork:
+    items, writes = train_work(
+        inputs.config,
+        inputs.costs,
+        visits=inputs.visits,
+        inversion_forwards=inputs.inversion_forwards,
+        latent_bytes=inputs.latent_bytes,
+    )
+    train = inputs.config.train
+    return StageWork("train", items, writes, train.workers, uses_model=True, fixed_seconds=STARTUP["train"])
+
+
+def _evaluate(inputs: Inputs) -> StageWork:
+    config, counts, costs = inputs.config, inputs.counts, inputs.costs
+    evaluate, sampler = config.evaluate, config.evaluate.sampler
+    held_out = counts.by_split[evaluate.split]
+    known = held_out if counts.prompts is None else counts.prompts.get(evaluate.split, 0)
+    drawn = _MODELS * min(evaluate.prompts, known) * evaluate.samples_per_prompt
+    compared = min(evaluate.accuracy.pairs, held_out) * evaluate.accuracy.draws
+    items = some(
+        *image_items(costs, sampler, drawn),
+        *(_reward(name, drawn) for name in evaluate.rewards),
+        Item("UNet forwards for the held-out accuracy", 2 * _MODELS * compared, inputs.unet_forward),
+    )
+    picture = PNG_BYTES * _pixels(sampler)
+    return StageWork(
+        "evaluate",
+        items,
+        [
+            Write("images and scores", drawn * (picture + BYTES["reward"] * len(evaluate.rewards)), "run"),
+            Write("the base model's images", drawn / _MODELS * picture, "store"),
+        ],
+        workers=config.cluster.workers,
+        uses_model=True,
+        fixed_seconds=STARTUP["evaluate"],
+    )
+
+
+def _pixels(sampler: SamplerConfig) -> int:
+    return sampler.resolution**2
+
+
+def _reward(name: str, images: float) -> Item:
+    if name.startswith("world/"):
+        return Item(f"images scored by {name}", images, cpu_seconds=WORLD_REWARD_SECONDS)
+    return Item(f"images scored by {name}", images, REWARD_FLOPS, cpu_seconds=DECODE_SECONDS)
