@@ -9,6 +9,7 @@ model and data (full fine-tuning and ZeRO 0 unless said). Ratios are medians ove
 import argparse
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -18,18 +19,25 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch.nn.functional import logsigmoid
 
 from prefopt.config import RunConfig, load_config
+from prefopt.data.schema import VISITS
+from prefopt.data.storage import Storage
 from prefopt.diffusion.errors import denoising_error
 from prefopt.diffusion.inversion import invert, reference_levels
 from prefopt.diffusion.schedule import NoiseSchedule, target_noise
+from prefopt.distributed.references import ReferenceErrors
+from prefopt.distributed.score import InvertVisits
 from prefopt.distributed.session import start_ray, stop_ray
 from prefopt.distributed.training.batches import MicroBatch
-from prefopt.distributed.training.records import record_line, step_record
+from prefopt.distributed.training.job import PROMPTS
+from prefopt.distributed.training.records import pair_arrays, record_line, step_record
 from prefopt.distributed.training.run import TrainingRun
 from prefopt.distributed.training.worker import build_run
 from prefopt.models.families import predict
@@ -84,12 +92,15 @@ class Bench:
 
     def step(self, objective: str, *overrides: str) -> Step:
         """prefopt's own step: data, forward passes, objective, update, averages and the line of figures."""
-        run = self.prepared(self.config(objective, *overrides))
+        config = self.config(objective, *overrides)
+        run, lr = self.prepared(config), config.train.optimizer.lr
 
         def step(number: int) -> None:
-            lr = run.config.train.optimizer.lr
             outcome, values = run.trainer.step(run.reader.get(number, self.turns + 1), lr)
-            record_line(step_record(number + 1, lr, outcome, values))
+            seen = run.health.observe(
+                number + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)
+            )
+            record_line(step_record(number + 1, lr, outcome, values, seen.figures))
 
         return step
 
@@ -98,12 +109,13 @@ class Bench:
 
         Each row goes through its own number of levels only, which batched code seldom does.
         """
-        run = self.prepared(self.config(SMPO))
-        schedule = noise_schedule(load_pipeline(run.config.model, vae=None))
+        config = self.config(SMPO)
+        run, lr = self.prepared(config), config.train.optimizer.lr
+        schedule = noise_schedule(load_pipeline(config.model, vae=None))
 
         def step(number: int) -> None:
             (batch,) = run.reader.get(number, self.turns + 1)
-            run.trainer.step([_inverted_now(batch, run, schedule, levels)], run.config.train.optimizer.lr)
+            run.trainer.step([_inverted_now(batch, run, schedule, levels)], lr)
 
         return step
 
@@ -152,7 +164,8 @@ def _errors(unet: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
 
 @torch.no_grad()
 def _inverted_now(batch: MicroBatch, run: TrainingRun, schedule: NoiseSchedule, levels: int) -> MicroBatch:
-    x0 = schedule.clean(batch.xt, batch.target, batch.t)
+    ab = schedule.alphas_cumprod[batch.t].float().reshape(-1, 1, 1, 1)
+    x0 = (batch.xt - (1 - ab).sqrt() * batch.target) / ab.sqrt()
     passed = sum((batch.t > level).long() for level in reference_levels(levels, schedule.num_steps))
     xt = x0.clone()
     for count in range(1, levels + 1):
@@ -171,9 +184,37 @@ def _inverted_now(batch: MicroBatch, run: TrainingRun, schedule: NoiseSchedule, 
     return replace(batch, xt=xt, target=target_noise(x0, xt, batch.t, schedule))
 
 
-def score_seconds(bench: Bench, levels: int) -> tuple[float, float]:
-    """Seconds per pair of one visit's inversion and reference errors, with models loaded, and of its latents."""
-    raise NotImplementedError
+def score_seconds(bench: Bench, levels: int) -> float:
+    """Seconds for all visits of a run: inversion and the reference's errors on one worker, models loaded, new store."""
+    config = bench.config(SMPO, *inverted(levels), *CACHED)
+    context = bench.scored(config).context("train")
+    job, plan = prepare(context)
+    empty = Storage(f"{context.store.uri}-again-{levels}")
+    shutil.copytree(context.store.path("x0"), empty.path("x0"))
+    visits = plan.select(VISITS.names)
+    prompts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
+    texts = pa.array([prompts[index] for index in plan["prompt"].to_pylist()])
+    job.work.write_table("inversions.parquet", visits.append_column("prompt", texts))
+    inverts, measures = InvertVisits(config, empty, job.work), ReferenceErrors(config, empty, torch.device("cpu"))
+    started = time.perf_counter()
+    inverts({"start": 0, "count": plan.num_rows})
+    measures.measure(plan, prompts)
+    return time.perf_counter() - started
+
+
+def whole_runs(figures: dict[str, float], scored: float, levels: int, steps: int) -> dict[str, float]:
+    """Seconds per model of score and training together, for several models on one store, against the published way."""
+    inline = figures[f"smpo_stored_over_inline_{levels}_seconds"] * steps
+    stored = figures[f"smpo_stored_over_inline_{levels}_against_seconds"] * steps
+    found = {f"smpo_{levels}_score_seconds": scored, f"smpo_{levels}_inline_train_seconds": inline}
+    for runs in RUNS:
+        each = scored / runs + stored
+        found[f"smpo_{levels}_seconds_per_model_{runs}_runs"] = each
+        print(
+            f"smpo on {levels} levels, {runs} models on one store, {steps} steps each: {each:.1f} s a model"
+            f" (score {scored:.1f} s once, train {stored:.1f} s), inline {inline:.1f} s: {inline / each:.2f} times"
+        )
+    return found
 
 
 def main() -> None:
@@ -201,6 +242,8 @@ def main() -> None:
             ratio, first, second = bench.ratio(numerator(), denominator())
             figures |= {name: ratio, f"{name}_seconds": first, f"{name}_against_seconds": second}
             print(f"{name}: {ratio:.2f} ({first:.3f} s against {second:.3f} s a step)", flush=True)
+        for levels in (5, 10):
+            figures |= whole_runs(figures, score_seconds(bench, levels), levels, bench.turns + 1)
         dist.destroy_process_group()
         stop_ray()
     if arguments.json:

@@ -16,9 +16,9 @@ from prefopt.data.ids import row_normal
 from prefopt.errors import ConfigError, GuardError, InputError
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import MODEL_INDEX
-from prefopt.models.loading import load_pipeline
-from prefopt.models.sources import WeightsSource
-from prefopt.models.unets import load_unet
+from prefopt.models.loading import load_pipeline, moved, reading
+from prefopt.models.sources import WeightsSource, base_weights
+from prefopt.models.unets import load_adapter, load_unet
 
 Task = tuple[str, int]
 """A prompt and the number of its sample."""
@@ -44,21 +44,25 @@ def load_tuned(base: Pipeline, model: ModelConfig, directory: Path, below: Weigh
     LoRA weights lie on the UNet of `below`, by default the base's. Raises InputError if the directory holds neither.
     """
     shared = {name: part for name, part in base.components.items() if name not in ("unet", "scheduler")}
-    device, dtype = base.unet.device, base.unet.dtype
     try:
-        if (directory / MODEL_INDEX).is_file():
-            unet = UNet2DConditionModel.from_pretrained(str(directory), subfolder="unet", use_safetensors=True)
-            return load_pipeline(model, dtype, unet=unet.to(device, dtype), **shared)
-        under = {} if below is None else {"unet": load_unet(below, below)}
-        tuned = load_pipeline(model, dtype, **under, **shared)
-        tuned.load_lora_weights(str(directory), use_safetensors=True)
-    except (OSError, ValueError) as error:
+        unet = _tuned_unet(directory, below or base_weights(model))
+    except InputError as error:
         raise InputError(
-            f"Cannot load the tuned model in {directory.name}: {' '.join(str(error).split())} Run the train stage"
-            " again."
+            f"Cannot load the tuned model in {directory.name}. {error} Run the train stage again."
         ) from None
-    tuned.unet.to(device, dtype).requires_grad_(False).eval()
-    return tuned
+    return load_pipeline(model, unet=moved(unet, base.unet.device, base.unet.dtype), **shared)
+
+
+def _tuned_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
+    if (directory / MODEL_INDEX).is_file():
+        with reading("its UNet"):
+            unet = UNet2DConditionModel.from_pretrained(
+                str(directory), subfolder="unet", use_safetensors=True, low_cpu_mem_usage=False
+            )
+        return unet.requires_grad_(False).eval()
+    unet = load_unet(below, below)
+    load_adapter(unet, WeightsSource(directory.name, str(directory), None, "", below), "tuned")
+    return unet
 
 
 class ImageGenerator:

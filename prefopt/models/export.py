@@ -11,7 +11,7 @@ from torch import Tensor
 from prefopt.config.root import ModelConfig
 from prefopt.config.train import LoraConfig
 from prefopt.models.adapters import save_adapter
-from prefopt.models.loading import load_pipeline
+from prefopt.models.loading import load_pipeline, moved
 from prefopt.models.sources import TrainingWeights
 from prefopt.models.unets import load_unet
 
@@ -32,7 +32,7 @@ def export_full(
     """
     unet = load_unet(weights.init.below, weights.base)
     unet.load_state_dict(dict(unet_weights))
-    pipeline = load_pipeline(model, unet=unet.to(dtype=dtype))
+    pipeline = load_pipeline(model, unet=moved(unet, unet.device, dtype))
     pipeline.save_pretrained(str(directory), safe_serialization=True)
     for config in sorted(directory.rglob("*.json")):
         _forget_origin(config)

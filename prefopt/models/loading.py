@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from prefopt.errors import InputError
 from prefopt.models.families import Pipeline, model_family
 from prefopt.models.identity import model_directory
 
+T = TypeVar("T", bound=torch.nn.Module)
 MODEL_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,6 +62,12 @@ def vae_place(model: ModelConfig) -> dict[str, Any]:
         "subfolder": "vae",
         "revision": model.revision,
     }
+
+
+def moved(module: T, device: torch.device | str, dtype: torch.dtype) -> T:
+    """A module on a device in a dtype, without the warning that diffusers gives whenever a model is cast."""
+    torch.nn.Module.to(module, device, dtype)
+    return module
 
 
 @contextmanager

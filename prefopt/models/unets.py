@@ -16,7 +16,7 @@ from prefopt.errors import ConfigError, InputError
 from prefopt.models.adapters import adapter_parameters, adapter_scales
 from prefopt.models.families import model_family
 from prefopt.models.identity import LORA_WEIGHTS
-from prefopt.models.loading import reading
+from prefopt.models.loading import moved, reading
 from prefopt.models.sources import WeightsSource, local_directory
 
 _LIKE_THE_BASE = ("in_channels", "out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim")
@@ -54,7 +54,7 @@ def load_unet(source: WeightsSource, base: WeightsSource, dtype: torch.dtype = t
         load_adapter(unet, source, _READ)
         unet.fuse_lora()
         unet.unload_lora()
-    return unet.to(dtype=dtype).requires_grad_(False).eval()
+    return moved(unet, unet.device, dtype).requires_grad_(False).eval()
 
 
 def load_adapter(unet: UNet2DConditionModel, source: WeightsSource, name: str) -> None:

@@ -99,9 +99,9 @@ STAGES = {
     for spec in (
         StageSpec("ingest", "vote", 1, (), _ingest),
         StageSpec("inject", "vote", 1, ("ingest",), _inject),
-        StageSpec("score", "pair", 1, ("ingest", "inject"), _score),
-        StageSpec("train", "visit", 1, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 1, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("score", "pair", 2, ("ingest", "inject"), _score),
+        StageSpec("train", "visit", 2, ("ingest", "score"), _train),
+        StageSpec("evaluate", "image", 2, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages, in order."""

@@ -4,15 +4,16 @@ import json
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
 from prefopt.data.ids import digest
 from prefopt.data.manifest import Rows
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.distributed.training.job import MODEL, PLAN, PROMPTS, TrainingJob
+from prefopt.distributed.training.job import MODEL, PAIRED, PLAN, PROMPTS, TrainingJob
 from prefopt.distributed.training.launch import launch
-from prefopt.distributed.training.plan import join_plan
+from prefopt.distributed.training.plan import join_plan, paired_prompts
 from prefopt.distributed.training.segments import read_online_u, read_steps, read_verdicts
 from prefopt.models.card import CARD, model_card
 from prefopt.models.families import model_family
@@ -42,6 +43,9 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     plan, prompts = join_plan(read_tables(score, "visits-"), pairs, scores, config.train)
     work.write_table(PLAN, plan, row_group_size=config.train.global_batch)
     work.write_table(PROMPTS, pa.table({"prompt": pa.array(prompts, pa.string())}))
+    if config.train.health.evaluation:
+        held_out = pairs.filter(pc.equal(pairs["split"], "validation"))["prompt"].to_pylist()
+        work.write_table(PAIRED, pa.table({"prompt": pa.array(paired_prompts(config, held_out), pa.string())}))
     return TrainingJob(
         config=config,
         weights=training_weights(config),

@@ -88,6 +88,16 @@ def test_inverted_latents_come_from_the_store(tmp_path: Path, model: Path) -> No
     assert np.allclose(batch.target[0].numpy(), tau, rtol=1e-4, atol=1e-5)
 
 
+def test_the_target_may_be_the_velocity(tmp_path: Path, model: Path) -> None:
+    noise, job, prompts = _reader(tmp_path, model)
+    velocity = StepReader(job, prompts, replace(HOW, prediction_type="v_prediction"), rank=0, world_size=1)
+    epsilon, v = noise.get(0, 6)[0], velocity.get(0, 6)[0]
+    assert torch.equal(epsilon.xt, v.xt)
+    ab = SCHEDULE.levels(epsilon.t).float().reshape(-1, 1, 1, 1)
+    x0 = (epsilon.xt - (1 - ab).sqrt() * epsilon.target) / ab.sqrt()
+    assert torch.allclose(v.target, ab.sqrt() * epsilon.target - (1 - ab).sqrt() * x0, atol=2e-2)
+
+
 def test_dropped_prompts_get_the_empty_prompts_embedding(tmp_path: Path, model: Path) -> None:
     reader, job, prompts = _reader(tmp_path, model)
     rows = job.work.read_table(PLAN).to_pylist()

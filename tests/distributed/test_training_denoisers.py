@@ -1,5 +1,6 @@
 """How base, start and reference meet in training, and recomputed activations."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +43,8 @@ class Lab:
             self._groups[third] = WorkerGroup(1, self.root / f"rendezvous-{third}")
         return self._groups[third]
 
-    def job(self, place: Path, init: str | None, reference: str | None, **train: Any) -> Any:
-        named = {"init_from": init, "reference_from": reference}
+    def job(self, place: Path, start: str | None, compared: str | None, **train: Any) -> Any:
+        named = {"init_from": start, "reference_from": compared}
         options = {field: str(self.places[name]) for field, name in named.items() if name}
         defaults = {"lora": LORA.model_dump(), "objective": ONLINE, "optimizer": {"lr": 1e-3}}
         config = training_config(self.places["base"], self.root / "store", **{**defaults, **options, **train})
@@ -171,3 +172,17 @@ def test_each_family_takes_two_steps(lab: Lab, tmp_path: Path, family: str, meth
     first, _, last = seen["seen"]
     assert torch.allclose(first["policy"], first["reference"], atol=1e-5)
     assert not torch.allclose(last["policy"], last["reference"], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_compiled_policy_trains_alike(lab: Lab, tmp_path: Path, method: str) -> None:
+    plain, compiled = (
+        lab.group().predictions(lab.job(tmp_path / str(on), None, None, method=method, compile=on), steps=2)["seen"][-1]
+        for on in (False, True)
+    )
+    for who in ("policy", "slow", "fast", "reference"):
+        assert torch.allclose(plain[who], compiled[who], atol=1e-3)
+    assert not torch.equal(plain["policy"], compiled["policy"])

@@ -1,6 +1,7 @@
 """Whole runs of six steps on warm workers, in Ray Train's place."""
 
 import hashlib
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from diffusers import StableDiffusionPipeline
 
 from prefopt.config import RunConfig
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.segments import read_verdicts
 from prefopt.errors import GuardError
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.base import StageContext, StageResult
 from prefopt.stages.train import prepare
-from tests.kit.models import tiny_pipeline
+from tests.kit.models import RESOLUTION, tiny_pipeline
 from tests.kit.training import fresh_output, read_steps, training_config, training_context, with_workers
 from tests.kit.workers import WorkerGroup
 
@@ -35,6 +37,17 @@ RUNS: dict[str, dict[str, Any]] = {
     "four": {"micro_batch": 2},
     "lora": {"objective": ADAPTIVE, "method": "lora"},
     "smpo": {"objective": {"name": "smpo", "beta": 2000, "gamma": 3}, "inversion": "renoise"},
+    "watched": {
+        "health": {
+            "window": 5,
+            "evaluation": {
+                "every": 2,
+                "prompts": 3,
+                "reward": "world/style",
+                "sampler": {"steps": 2, "resolution": RESOLUTION},
+            },
+        }
+    },
     "bf16": {"objective": ADAPTIVE, "precision": "bf16"},
     "sharded": {"objective": ADAPTIVE, "method": "lora", "zero": 2},
 }
@@ -83,7 +96,7 @@ def steps(context: StageContext) -> list[dict[str, Any]]:
     return read_steps(Path(context.output.path("")))
 
 
-@pytest.mark.parametrize("name", ["dpo", "adaptive", "global", "lora", "product", "smpo"])
+@pytest.mark.parametrize("name", ["dpo", "adaptive", "global", "lora", "product", "smpo", "watched"])
 def test_one_and_two_workers_write_the_same_bytes(lab: Lab, name: str) -> None:
     assert digests(*lab.run(name, 1)) == digests(*lab.run(name, 2))
 
@@ -235,8 +248,51 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(lab: Lab, tmp_path: Pa
     assert all((line["loss"] is None) == line["skipped"] for line in lines)
 
 
+def test_images_of_fixed_prompts_are_compared_with_those_of_the_start(lab: Lab, tmp_path: Path) -> None:
+    context, result = lab.run("watched", 1)
+    verdicts = [json.loads(line) for line in context.output.read_bytes("health.jsonl").splitlines()]
+    evaluations = [line["evaluation"] for line in verdicts if line["evaluation"]]
+    assert [found["step"] for found in evaluations] == sorted(found["step"] for found in evaluations)
+    assert {found["n"] for found in evaluations} == {3}
+    assert evaluations[-1]["step"] >= 4
+    again = interrupt(context, tmp_path / "again")
+    assert digests(again, lab.group(1).run_stage(again)) == digests(context, result)
+
+
 def test_more_micro_batches_agree_across_workers_within_rounding(lab: Lab) -> None:
     """Gradients of more than two micro-batches are added in another order on two workers."""
     one, two = (read_steps(Path(lab.run("four", workers)[0].output.path(""))) for workers in (1, 2))
     assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in two], abs=1e-4)
     assert len(one) == 6
+
+
+def verdict_lines(storage: Storage) -> list[dict[str, Any]]:
+    """Verdicts in the segments of a run's newest checkpoint."""
+    newest = json.loads((newest_checkpoint(Path(storage.path("")).parent) / "manifest.json").read_text())
+    files = [entry["path"] for entry in newest["segments"]]
+    return [json.loads(line) for line in read_verdicts(storage, files).splitlines()]
+
+
+@pytest.mark.parametrize("action", ["pause", "lower_rate", "roll_back"])
+def test_a_guard_acts_on_a_collapse(lab: Lab, tmp_path: Path, action: str) -> None:
+    options = {
+        "steps": 12,
+        "checkpoint_every": 2,
+        "keep_checkpoints": 9,
+        "optimizer": {"lr": 0.1},
+        "health": {"window": 5},
+        "guard": {"action": action, "most": 2, "rate_factor": 0.5},
+    }
+    context = training_context(tmp_path, training_config(lab.model, lab.root / "store", **options))
+    job, _ = prepare(context)
+    answer = lab.group(1).train(job)
+    assert isinstance(answer["refused"], GuardError)
+    assert "The guard stopped training at step" in str(answer["refused"])
+    lines = verdict_lines(job.work)
+    actions = [line["action"] for line in lines if line["action"] != "go on"]
+    if action == "pause":
+        assert actions == ["stop"]
+        assert lines[-1]["rate"] == 1.0
+    else:
+        assert actions == [action, action, "stop"]
+        assert lines[-1]["rate"] == 0.25

@@ -13,7 +13,7 @@ from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair, accuracy_point
 from prefopt.evaluation.generation import load_tuned
 from prefopt.models.families import encode_prompts
 from prefopt.models.loading import load_pipeline
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY
 
 PAIRS = [HeldoutPair(f"p{i}", f"a {c} circle", f"w{i}", f"l{i}") for i, c in enumerate(("red", "blue", "green"))]
 
@@ -51,11 +51,13 @@ def test_points():
     assert accuracy_points(np.array([0.2, 0.0, -0.1])).tolist() == [1.0, 0.5, 0.0]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    model = ModelConfig(path=str(tiny_pipeline(tmp_path_factory.mktemp("base"))))
+@pytest.fixture(scope="module", params=[("sd15", "epsilon"), ("sd15", "v_prediction"), ("sdxl", "epsilon")], ids=str)
+def models(request, tmp_path_factory):
+    family, predicted = request.param
+    place = tmp_path_factory.mktemp(family)
+    model = ModelConfig(path=str(TINY[family](place / "base", prediction_type=predicted)))
     base = load_pipeline(model)
-    return base, load_tuned(base, model, tiny_pipeline(tmp_path_factory.mktemp("tuned"), seed=2))
+    return base, load_tuned(base, model, TINY[family](place / "tuned", seed=2))
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +82,18 @@ def test_a_gap_by_hand(models, latents):
     (row, *_) = gaps(models, latents, batch=1).measure(PAIRS[:1], draws=1)
     noise = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "accuracy noise", "p0", 0))[None]
     level = torch.cumprod(1.0 - base.scheduler.betas.double(), 0)[row["t"]]
-    states = encode_prompts(base, [PAIRS[0].prompt], RESOLUTION).states
+    told = encode_prompts(base, [PAIRS[0].prompt], RESOLUTION)
 
     def error(pipeline, image):
         x0 = torch.from_numpy(row_normal(LATENT_SHAPE, 0, "x0", latent_key(image, False)))[None]
         noised = (level.sqrt() * x0 + (1.0 - level).sqrt() * noise).float()
         with torch.no_grad():
-            predicted = pipeline.unet(noised, torch.tensor([row["t"]]), encoder_hidden_states=states).sample
-        return float(((predicted - noise) ** 2).mean())
+            predicted = pipeline.unet(
+                noised, torch.tensor([row["t"]]), encoder_hidden_states=told.states, added_cond_kwargs=told.added
+            ).sample
+        velocity = level.sqrt() * noise - (1.0 - level).sqrt() * x0
+        target = noise if base.scheduler.config.prediction_type == "epsilon" else velocity
+        return float(((predicted - target) ** 2).mean())
 
     reference = error(base, "w0") - error(base, "l0")
     policy = error(tuned, "w0") - error(tuned, "l0")

@@ -18,14 +18,19 @@ from prefopt.evaluation.generation import (
 )
 from prefopt.models.adapters import adapter_parameters, add_adapters, save_adapter
 from prefopt.models.loading import load_pipeline
-from tests.kit.models import RESOLUTION, tiny_pipeline
+from tests.kit.models import RESOLUTION, TINY
 
 TASKS = [("a red circle", 0), ("a blue square", 0), ("a blue square", 1), ("a green cross", 0), ("a red cross", 0)]
 
 
+@pytest.fixture(scope="module", params=list(TINY))
+def family(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return ModelConfig(path=str(tiny_pipeline(tmp_path_factory.mktemp("base"))))
+def model(family, tmp_path_factory):
+    return ModelConfig(path=str(TINY[family](tmp_path_factory.mktemp("base"))))
 
 
 def generator(model, batch=3, seed=0, **sampler):
@@ -76,8 +81,8 @@ def test_a_resolution_that_the_vae_cannot_draw_is_refused(model):
         generator(model, resolution=30)
 
 
-def test_a_full_directory_gives_its_unet_and_shares_the_rest(model, tmp_path):
-    directory = tiny_pipeline(tmp_path / "tuned", seed=5)
+def test_a_full_directory_gives_its_unet_and_shares_the_rest(family, model, tmp_path):
+    directory = TINY[family](tmp_path / "tuned", seed=5)
     base = load_pipeline(model)
     tuned = load_tuned(base, model, directory)
     expected = UNet2DConditionModel.from_pretrained(str(directory), subfolder="unet").state_dict()

@@ -84,7 +84,9 @@ def training_context(
     _fill_stores(store, config, pairs, visits, broken)
     if config.train.reference == "cached":
         visits = _with_reference_errors(store, config, pairs, visits)
-    ingest = finished(directory / "ingest", "ingest", {"pairs-00000": pa.Table.from_pylist(pairs, schema=PAIRS)})
+    held_out = [pair_row(NUM_PAIRS + index, prompt, "validation") for index, prompt in enumerate(PROMPTS)]
+    every_pair = pa.Table.from_pylist([*pairs, *held_out], schema=PAIRS)
+    ingest = finished(directory / "ingest", "ingest", {"pairs-00000": every_pair})
     scores = pa.Table.from_pylist([_score(row["pair_id"], scored) for row in pairs], schema=SCORES)
     score = finished(directory / "score", "score", {"visits-00000": visits, "scores-00000": scores})
     return StageContext(

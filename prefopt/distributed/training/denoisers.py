@@ -12,6 +12,7 @@ from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import PolicyEngine, shard_frozen
 from prefopt.models.adapters import FAST, POLICY, REFERENCE, SLOW, acting, adapter_parameters, add_adapters
 from prefopt.models.families import predict
+from prefopt.models.loading import moved
 from prefopt.models.sources import TrainingWeights
 from prefopt.models.unets import load_adapter, load_unet, read_adapter, start_adapter
 
@@ -139,4 +140,4 @@ def _prepare(unet: Any, config: RunConfig) -> None:
 
 def _frozen(module: nn.Module, engine: PolicyEngine, config: RunConfig, zero_options: Mapping[str, Any]) -> nn.Module:
     policy = next(engine.module.parameters())
-    return shard_frozen(module.to(policy.device, policy.dtype), config.train, zero_options)
+    return shard_frozen(moved(module, policy.device, policy.dtype), config.train, zero_options)

@@ -15,6 +15,7 @@ from prefopt.models.sources import TrainingWeights
 
 PLAN = "plan.parquet"
 PROMPTS = "prompts.parquet"
+PAIRED = "paired.parquet"
 MODEL = "model"
 
 PLAN_SCHEMA = pa.schema(

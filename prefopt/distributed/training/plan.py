@@ -1,13 +1,15 @@
 """The plan that the workers read: visits joined with their prompts and with what the score stage knows of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefopt.config import RunConfig
 from prefopt.config.train import TrainConfig
+from prefopt.data.ids import row_uniform
 from prefopt.data.labels import TIE
 from prefopt.distributed.training.job import PLAN_SCHEMA
 from prefopt.errors import InputError
@@ -75,3 +77,16 @@ def _check_side_inputs(plan: pa.Table, train: TrainConfig) -> None:
                 f"Objective {params.name} needs {name} of every pair, but {plan[name].null_count} of {plan.num_rows}"
                 f" visits have none: set score.{_MADE_BY[name]} and run the score stage again."
             )
+
+
+def paired_prompts(config: RunConfig, prompts: Sequence[str]) -> list[str]:
+    """The fixed prompts among those of the validation split: the first in hash order. InputError if there are none."""
+    wanted = config.train.health.evaluation
+    assert wanted is not None
+    found = sorted(set(prompts), key=lambda prompt: (row_uniform(config.seed, "paired prompts", prompt), prompt))
+    if not found:
+        raise InputError(
+            "train.health.evaluation needs prompts of the validation split, and there are none: raise"
+            " ingest.split.validation, or leave the evaluation out."
+        )
+    return found[: wanted.prompts]

@@ -26,6 +26,8 @@ class Recorder:
         self._segments = SegmentWriter(done)
         self._trackers = open_trackers(job.config, job.logs, done) if self._first else None
         self._timing = TimingLog(job.logs, done) if self._first else None
+        self._led_back: list[tuple[int, str]] = []
+        """Steps that the run went back to, with the verdict's line."""
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -62,10 +64,13 @@ class Recorder:
             self._trackers.log(step, flat_figures(record))
 
     def rolled_back(self, done: int, line: Mapping[str, Any] | None) -> None:
-        """Forget the steps after `done`; the verdict that led back stays."""
+        """Forget the steps after `done`; the verdicts that led back to there stay."""
         self._segments = SegmentWriter(done)
         if line and self._first:
-            self._segments.note(record_line(dict(line)))
+            self._led_back.append((done, record_line(dict(line))))
+        for back_at, verdict in self._led_back:
+            if back_at >= done:
+                self._segments.note(verdict)
 
     def take(self, step: int) -> dict[str, bytes]:
         """New segments for the checkpoint after a step; trackers and times are saved with it."""

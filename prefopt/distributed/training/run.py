@@ -21,6 +21,7 @@ from prefopt.distributed.training.denoisers import Denoisers
 from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import MODEL, TrainingJob
 from prefopt.distributed.training.notes import leave_notes
+from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
 from prefopt.distributed.training.recorder import Recorder
 from prefopt.distributed.training.records import pair_arrays
 from prefopt.distributed.training.refusal import AgreedError
@@ -34,7 +35,7 @@ from prefopt.models.export import export_full, export_lora
 from prefopt.models.loading import MODEL_DTYPES
 
 PROGRESS = "train-progress"
-_MINORITY, _HEALTH = "minority", "health"
+_MINORITY, _HEALTH, _PAIRED = "minority", "health", "start_scores"
 _PROGRESS_SECONDS = 0.5
 
 
@@ -42,7 +43,13 @@ class TrainingRun:
     """A run on one worker. All workers call the same methods in the same order."""
 
     def __init__(
-        self, job: TrainingJob, denoisers: Denoisers, averages: Averages, trainer: Trainer, reader: StepReader
+        self,
+        job: TrainingJob,
+        denoisers: Denoisers,
+        averages: Averages,
+        trainer: Trainer,
+        reader: StepReader,
+        paired: PairedDrawing | None = None,
     ) -> None:
         self._job = job
         self.models = denoisers
@@ -50,6 +57,9 @@ class TrainingRun:
         self.trainer = trainer
         self.reader = reader
         self.health = HealthMonitor(job.config.train)
+        self._paired = paired
+        self._start_scores: list[float] = []
+        """Rewards of the start's images, where the policy's are compared with them."""
         self._rank = dist.get_rank()
         self._folder = CheckpointFolder(job.work, job.fingerprint)
         self._saver: CheckpointSaver
@@ -62,6 +72,8 @@ class TrainingRun:
         """
         train = self._job.config.train
         done = self._resume()
+        if self._paired and done == 0:
+            self._start_scores = self._paired.scores()
         with Recorder(self._job, self._rank, done) as recorder:
             if done == 0 and train.guard.action == "roll_back":
                 self._save(0, recorder)
@@ -69,6 +81,7 @@ class TrainingRun:
                 seen = self._one_step(done, recorder)
                 done += 1
                 self._tell(done, train.steps)
+                self._evaluate(done)
                 if seen.decision.action == "stop":
                     self._stop(done, seen.decision, recorder)
                 if seen.decision.action == "roll_back":
@@ -99,6 +112,11 @@ class TrainingRun:
         )
         recorder.add(done + 1, lr, outcome, values, seen)
         return seen
+
+    def _evaluate(self, done: int) -> None:
+        config = self._job.config.train.health.evaluation
+        if self._paired and config and done % config.every == 0:
+            self.health.evaluated(done, share_of_wins(self._paired.scores(), self._start_scores))
 
     def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
         self._save(done, recorder)
@@ -160,7 +178,7 @@ class TrainingRun:
         """What a checkpoint holds besides weights, optimizer and averages: plain JSON, the same on all workers."""
         judge = self.trainer.judge
         minority = {_MINORITY: judge.state_dict()} if judge else {}
-        return {_HEALTH: self.health.state_dict(), **minority}
+        return {_HEALTH: self.health.state_dict(), _PAIRED: self._start_scores, **minority}
 
     def _resume(self) -> int:
         """Continue from the newest whole checkpoint, if there is one; returns the steps that are done."""
@@ -190,6 +208,7 @@ class TrainingRun:
             self.averages.load(files.shadows)
         if self.trainer.judge:
             self.trainer.judge.load_state_dict(manifest.state[_MINORITY])
+        self._start_scores = manifest.state[_PAIRED]
         (self.health.roll_back if rolled_back else self.health.load_state_dict)(manifest.state[_HEALTH])
 
     def _tell(self, done: int, total: int) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from prefopt.config.objective import MinorityConfig
-from prefopt.distributed.training.job import PLAN, PROMPTS, TrainingJob
+from prefopt.distributed.training.job import PAIRED, PLAN, PROMPTS, TrainingJob
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.errors import InputError
 
@@ -65,6 +65,7 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     from prefopt.distributed.training.batches import Denoising, StepReader
     from prefopt.distributed.training.denoisers import AVERAGES, build_denoisers
     from prefopt.distributed.training.engine import start_deepspeed
+    from prefopt.distributed.training.paired import PairedDrawing
     from prefopt.distributed.training.prompts import PromptEmbeddings
     from prefopt.distributed.training.run import TrainingRun
     from prefopt.distributed.training.step import Trainer
@@ -74,7 +75,8 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     config, params = job.config, job.config.train.objective
     rank, world_size = dist.get_rank(), dist.get_world_size()
     dtype = MODEL_DTYPES[config.train.precision]
-    pipeline = load_pipeline(config.model, dtype, vae=None, unet=None).to(device)
+    evaluates = config.train.health.evaluation is not None
+    pipeline = load_pipeline(config.model, dtype, unet=None, **({} if evaluates else {"vae": None})).to(device)
     u = params.u if params.name == "adaptive_dpo" else MinorityConfig(source="offline")
     who = () if u.source == "offline" else AVERAGES
     denoisers = build_denoisers(config, job.weights, who, device, world_size, job.zero_options)
@@ -88,4 +90,8 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
         cache_mb=config.train.prompt_cache_mb,
     )
     reader = StepReader(job, prompts, how, rank=rank, world_size=world_size)
-    return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader)
+    paired: PairedDrawing | None = None
+    if evaluates:
+        fixed = job.work.read_table(PAIRED)["prompt"].to_pylist()
+        paired = PairedDrawing(job, denoisers.engine, pipeline, fixed)
+    return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader, paired)

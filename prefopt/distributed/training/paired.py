@@ -1,0 +1,60 @@
+"""Now and then while training: images of a few fixed prompts from the policy and from its start, judged by a reward."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch.distributed as dist
+
+from prefopt.distributed.training.engine import PolicyEngine
+from prefopt.distributed.training.job import TrainingJob
+from prefopt.evaluation.generation import ImageGenerator, Task
+from prefopt.health.figures import Share, wilson
+from prefopt.models.families import Pipeline
+from prefopt.rewards import checked_scores, reward_spec
+
+BATCH = 4
+"""Images per batch: fixed, so that an image does not depend on the number of workers."""
+
+
+class PairedDrawing:
+    """Draws and judges the policy's images. All workers call `scores` together: each draws its share of batches."""
+
+    def __init__(self, job: TrainingJob, engine: PolicyEngine, pipeline: Pipeline, prompts: Sequence[str]) -> None:
+        """`pipeline` has all parts but the UNet, which is the policy's."""
+        config = job.config.train.health.evaluation
+        assert config is not None
+        pipeline.unet = engine.module
+        self._generator = ImageGenerator(pipeline, config.sampler, batch=BATCH, seed=job.config.seed)
+        self._reward = reward_spec(config.reward).load()
+        tasks: list[Task] = [(prompt, 0) for prompt in prompts]
+        self._batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
+
+    def scores(self) -> list[float]:
+        """The reward of the image of every prompt, in order, the same on all workers."""
+        rank, workers = dist.get_rank(), dist.get_world_size()
+        rounds = -(-len(self._batches) // workers)
+        mine: dict[int, list[float]] = {}
+        for turn in range(rounds):
+            # Every worker draws in every round, since a sharded UNet is gathered by all; what is surplus is not kept.
+            number = turn * workers + rank
+            drawn = self._score(self._batches[min(number, len(self._batches) - 1)])
+            if number < len(self._batches):
+                mine[number] = drawn
+        received: list[dict[int, list[float]]] = [{} for _ in range(workers)]
+        dist.all_gather_object(received, mine)
+        whole = {number: found for part in received for number, found in part.items()}
+        return [score for number in sorted(whole) for score in whole[number]]
+
+    def _score(self, tasks: Sequence[Task]) -> list[float]:
+        images, prompts = self._generator.images(tasks), [prompt for prompt, _ in tasks]
+        names = [f"the policy's image {number}" for number in range(len(tasks))]
+        return [float(score) for score in checked_scores(self._reward, images, prompts, names)]
+
+
+def share_of_wins(now: Sequence[float], start: Sequence[float]) -> Share:
+    """How often the policy's image beats its start's, ties as one half. ValueError without images."""
+    points = 0.5 * (np.sign(np.subtract(now, start)) + 1.0)
+    share = wilson(float(points.sum()), len(points))
+    if share is None:
+        raise ValueError("there are no images to compare")
+    return share

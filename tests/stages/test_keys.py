@@ -1,0 +1,92 @@
+"""What the keys of score, train and evaluate take from the models, and what they leave alone."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefopt.config import RunConfig, parse_config
+from prefopt.data.ids import canonical_hash
+from prefopt.stages.keys import STAGES, Outside
+from tests.kit.models import tiny_pipeline, tiny_unet, tiny_vae
+from tests.kit.weights import lora_directory
+
+TRAINED = ("score", "train", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("keys")
+    tiny_pipeline(root / "base")
+    tiny_pipeline(root / "other", seed=5)
+    lora_directory(root / "lora", tiny_unet())
+    tiny_vae(seed=9).save_pretrained(str(root / "vae"))
+    return root
+
+
+def _config(root: Path, *, vae: bool = False, inversion: str = "none", **train: Any) -> RunConfig:
+    named = {field: str(root / train.pop(field)) for field in ("init_from", "reference_from") if field in train}
+    tree = {
+        "name": "kit",
+        "model": {"path": str(root / "base"), "vae": str(root / "vae") if vae else None},
+        "ingest": {"sources": [{"kind": "world", "pairs": 8}]},
+        "score": {"resolution": 32, "visits": {"inversion": inversion}},
+        "train": {**named, **train},
+        "evaluate": {"rewards": ["world/true"]},
+    }
+    return parse_config(tree, "kit")
+
+
+def _changed(first: RunConfig, second: RunConfig) -> set[str]:
+    """The stages whose own part of the key differs."""
+
+    def own(config: RunConfig, stage: str) -> str:
+        return canonical_hash(STAGES[stage].slice(config, Outside((), [])))
+
+    return {stage for stage in TRAINED if own(first, stage) != own(second, stage)}
+
+
+def test_no_place_enters_a_key(place: Path, tmp_path: Path) -> None:
+    for name in ("base", "other", "lora", "vae"):
+        shutil.copytree(place / name, tmp_path / name)
+    options = {"vae": True, "inversion": "renoise", "init_from": "lora", "reference_from": "other"}
+    here, there = _config(place, **options), _config(tmp_path, **options)
+    assert not _changed(here, there)
+    outside = Outside((), [])
+    for stage in TRAINED:
+        assert str(tmp_path) not in json.dumps(STAGES[stage].slice(there, outside))
+
+
+def test_the_start_of_the_policy_belongs_to_training(place: Path) -> None:
+    assert _changed(_config(place), _config(place, init_from="other")) == {"train"}
+    assert _changed(_config(place, init_from="lora"), _config(place, init_from="other")) == {"train"}
+    assert not _changed(_config(place), _config(place, init_from="base"))
+
+
+def test_the_reference_belongs_to_training_and_to_what_score_computes_with_it(place: Path) -> None:
+    assert _changed(_config(place), _config(place, reference_from="lora")) == {"train"}
+    for options in ({"inversion": "renoise"}, {"reference": "cached"}):
+        assert _changed(_config(place, **options), _config(place, reference_from="lora", **options)) == {
+            "score",
+            "train",
+        }
+
+
+def test_the_vae_belongs_to_all(place: Path) -> None:
+    assert _changed(_config(place), _config(place, vae=True)) == set(TRAINED)
+
+
+def test_the_base_model_belongs_to_all_that_loads_it(place: Path, tmp_path: Path) -> None:
+    """Without inversion, score loads the VAE alone."""
+    shutil.copytree(place / "base", tmp_path / "base")
+    config = tmp_path / "base" / "unet" / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert _changed(_config(place), _config(tmp_path)) == {"train", "evaluate"}
+    inverted = {"inversion": "renoise"}
+    assert _changed(_config(place, **inverted), _config(tmp_path, **inverted)) == set(TRAINED)
+
+
+def test_what_changes_no_result_belongs_to_none(place: Path) -> None:
+    assert not _changed(_config(place), _config(place, workers=2, prompt_cache_mb=1))
