@@ -81,8 +81,6 @@ class TrainConfig(Branch):
     """Compute activations again in the backward pass instead of keeping them."""
     compile: bool = False
     """torch.compile the UNet. Needs a compiler where the workers run."""
-    refresh_every: Count | None = None
-    """Invert the coming visits anew with the current policy after so many optimizer steps. By default never."""
     guard: GuardConfig = GuardConfig()
     checkpoint_every: Count = 50
     """Optimizer steps between checkpoints."""

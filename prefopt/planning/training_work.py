@@ -20,23 +20,18 @@ _MINORITY_BYTES = 75
 _VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
-def train_work(
-    config: RunConfig, costs: ForwardCosts, *, visits: int, inversion_forwards: int, latent_bytes: int
-) -> tuple[tuple[Item, ...], list[Write]]:
+def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[tuple[Item, ...], list[Write]]:
     """What training does and writes: both images of every visit through the policy, the reference and the averages."""
     train, images = config.train, 2 * visits
     flops, precision = costs.unet(config.score.resolution), train.precision
     live, averages = train.reference == "live", _AVERAGES * has_averages(train)
     ahead = images * _looks_ahead(train) * (1 + averages + live)
-    refreshed = visits * max(0.0, 1.0 - train.refresh_every / train.steps) if train.refresh_every else 0.0
     items = some(
         Item("UNet forwards and backwards of the policy", images, policy_flops(flops, train), precision),
         Item("UNet forwards of the reference", images * live, flops.total, precision),
         Item("UNet forwards of the slow and fast averages", images * averages, flops.total, precision),
         Item("UNet forwards to look ahead at each step's pairs", ahead, flops.total, precision),
         Item("prompts through the text encoders", visits, costs.prompt, precision),
-        Item("UNet forwards to invert visits anew", 2 * refreshed * inversion_forwards, flops.total, precision),
-        Item("UNet forwards for new reference errors", 2 * refreshed * (not live), flops.total, precision),
         *_watched(train, costs),
     )
     size = unet_size(costs.empty_unet, train.lora)
@@ -46,7 +41,6 @@ def train_work(
         Write(f"{saves} checkpoints of {checkpoint / 1e9:.2f} GB", saves * checkpoint, "run"),
         Write("the tuned model", model, "run"),
         Write("minority metric of each visit", visits * _MINORITY_BYTES * bool(averages), "run"),
-        Write("inverted latents, anew", 2 * refreshed * latent_bytes * bool(inversion_forwards), "store"),
     ]
     return items, [write for write in writes if write.nbytes]
 

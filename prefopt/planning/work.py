@@ -158,13 +158,7 @@ def _examples(inputs: Inputs) -> float:
 
 
 def _train(inputs: Inputs) -> StageWork:
-    items, writes = train_work(
-        inputs.config,
-        inputs.costs,
-        visits=inputs.visits,
-        inversion_forwards=inputs.inversion_forwards,
-        latent_bytes=inputs.latent_bytes,
-    )
+    items, writes = train_work(inputs.config, inputs.costs, visits=inputs.visits)
     train = inputs.config.train
     return StageWork("train", items, writes, train.workers, uses_model=True, fixed_seconds=STARTUP["train"])
 

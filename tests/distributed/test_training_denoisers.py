@@ -177,10 +177,10 @@ def test_each_family_takes_two_steps(lab: Lab, tmp_path: Path, family: str, meth
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_compiled_policy_trains_alike(lab: Lab, tmp_path: Path, method: str) -> None:
+def test_a_compiled_policy_trains_alike(lab: Lab, tmp_path: Path) -> None:
+    """With LoRA: which adapter acts is looked at anew in every call."""
     plain, compiled = (
-        lab.group().predictions(lab.job(tmp_path / str(on), None, None, method=method, compile=on), steps=2)["seen"][-1]
+        lab.group().predictions(lab.job(tmp_path / str(on), None, None, method="lora", compile=on), steps=1)["seen"][-1]
         for on in (False, True)
     )
     for who in ("policy", "slow", "fast", "reference"):

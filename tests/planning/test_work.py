@@ -89,12 +89,6 @@ def test_inversion_is_levels_times_renoising(costs: ForwardCosts) -> None:
     assert f"{FORWARD} to invert visits" not in done(work(costs, "score", train=TRAIN))
 
 
-def test_a_refresh_inverts_what_comes_after_it_again(costs: ForwardCosts) -> None:
-    score = {"visits": {"inversion": "renoise", "steps": 5, "renoise_steps": 1}}
-    found = done(work(costs, "train", train={**TRAIN, "refresh_every": 4}, score=score))
-    assert found[f"{FORWARD} to invert visits anew"] == pytest.approx(2 * 48 * 10)
-
-
 def test_watching_draws_images_while_training(costs: ForwardCosts) -> None:
     watched = {"every": 4, "prompts": 3, "reward": "world/true", "sampler": {"steps": 6, "guidance": 3.0}}
     train = {**TRAIN, "health": {"evaluation": {**watched, "sampler": {**watched["sampler"], "resolution": 32}}}}
