@@ -18,6 +18,7 @@ from prefopt.config import RunConfig
 from prefopt.data.storage import Storage
 from prefopt.distributed.training.segments import read_verdicts
 from prefopt.errors import GuardError
+from prefopt.models.identity import model_digest
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.base import StageContext, StageResult
 from prefopt.stages.train import prepare
@@ -166,6 +167,7 @@ def test_the_adapter_loads_and_acts(lab: Lab) -> None:
     context, result = lab.run("lora")
     written = [file for file in result.files if file.startswith("model/")]
     assert written == ["model/README.md", "model/pytorch_lora_weights.safetensors"]
+    assert result.summary["lora_base"] == model_digest(context.config.model)
     pipeline = load_pipeline(context.config.model)
     x, t, e = torch.ones(1, 4, 8, 8), torch.tensor([500]), torch.ones(1, 16, 32)
     before = pipeline.unet(x, t, e).sample
