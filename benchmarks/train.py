@@ -32,8 +32,8 @@ from prefopt.data.storage import Storage
 from prefopt.diffusion.errors import denoising_error
 from prefopt.diffusion.inversion import invert, reference_levels
 from prefopt.diffusion.schedule import NoiseSchedule, target_noise
+from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.references import ReferenceErrors
-from prefopt.distributed.score import InvertVisits
 from prefopt.distributed.session import start_ray, stop_ray
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.job import PROMPTS

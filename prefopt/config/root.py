@@ -61,6 +61,19 @@ class RunConfig(Branch):
         return self
 
     @model_validator(mode="after")
+    def _refresh_has_inversions(self) -> "RunConfig":
+        if self.train.refresh is None:
+            return self
+        if self.score.visits.inversion == "none":
+            raise ValueError("train.refresh needs score.visits.inversion renoise: sampled noise does not grow stale")
+        if self.score.visits.grid == "reference" and self.train.zero in (3, "auto"):
+            raise ValueError(
+                "train.refresh needs score.visits.grid exact at zero 3 and auto: on the other grid workers would ask a"
+                " sharded model unequally often"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _evaluation_has_data(self) -> "RunConfig":
         split = self.evaluate.split
         if getattr(self.ingest.split, split) == 0.0:

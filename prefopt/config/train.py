@@ -33,6 +33,18 @@ class OptimizerConfig(Branch):
     """Largest global gradient norm."""
 
 
+class RefreshConfig(Branch):
+    """Visits whose latents the reference inverted, against the policy that moves away from it."""
+
+    every: Count = 100
+    """Optimizer steps between two measurements of how stale the coming visits are."""
+    visits: Count = 32
+    """Coming visits that the policy inverts for a measurement."""
+    above: Annotated[float, Field(ge=0.0)] | None = None
+    """From this staleness on, in standard deviations of the noise, the visits up to the next measurement are inverted
+    again with the policy; 0: every time. By default staleness is only measured."""
+
+
 class TrackerConfig(Branch):
     """Where the figures of training go besides steps.jsonl."""
 
@@ -65,6 +77,8 @@ class TrainConfig(Branch):
     objective: ObjectiveConfig = DpoParams()
     reference: Literal["live", "cached"] = "live"
     """`cached`: the reference's errors come from the score stage's store and training holds no reference weights."""
+    refresh: RefreshConfig | None = None
+    """Measure how stale inverted visits are while training, and invert them again; needs `score.visits.inversion`."""
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: Count = 2000
     """Optimizer steps."""

@@ -1,4 +1,4 @@
-"""Read the tables that a finished stage's manifest lists."""
+"""Tables that a finished stage's manifest lists, and batches of their rows."""
 
 from typing import Protocol
 
@@ -22,3 +22,9 @@ def read_tables(stage: Finished, prefix: str, columns: list[str] | None = None) 
     """All shards whose name starts with `prefix`, in order, as one table."""
     files = stage.manifest.files_like(prefix)
     return pa.concat_tables([stage.storage.read_table(file, columns) for file in files])
+
+
+def padded(table: pa.Table, size: int) -> pa.Table:
+    """The table with its last row repeated until it has `size` rows."""
+    count: int = table.num_rows
+    return table.take([*range(count), *[count - 1] * (size - count)])

@@ -10,11 +10,21 @@ import pyarrow as pa
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.ids import digest
-from prefopt.data.schema import IMAGES, VISITS
+from prefopt.data.schema import IMAGES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
-from prefopt.distributed.references import COLUMNS, MeasureReferences, reference_key, reference_store
-from prefopt.distributed.score import InvertVisits, ScoreImages, inverted_store, latent_store, reward_key, reward_store
+from prefopt.distributed.inversions import InvertVisits
+from prefopt.distributed.references import MeasureReferences
+from prefopt.distributed.score import ScoreImages
+from prefopt.distributed.stores import (
+    inverted_store,
+    latent_store,
+    reference_key,
+    reference_store,
+    reward_key,
+    reward_store,
+    with_reference_errors,
+)
 from prefopt.distributed.units import Progress, Unit, run_units
 from prefopt.rewards import reward_spec
 
@@ -71,11 +81,7 @@ class CostlyRows:
         keys = [reference_key(visit) for visit in visits.to_pylist()]
         worker = partial(MeasureReferences, self.config, self.store, self.work)
         self._fill_visits(store, keys, pairs, visits, "references.parquet", worker)
-        store.refresh()
-        errors = store.get(keys, COLUMNS)
-        for name in COLUMNS:
-            visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), errors[name])
-        return visits
+        return with_reference_errors(visits, store)
 
     def _fill_visits(
         self, store: RowStore, keys: list[str], pairs: pa.Table, visits: pa.Table, work: str, worker: _Worker

@@ -12,7 +12,7 @@ from prefopt.config import RunConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
-from prefopt.distributed.score import latent_store
+from prefopt.distributed.stores import latent_store
 from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes

@@ -9,13 +9,19 @@ import torch
 
 from prefopt.config import RunConfig
 from prefopt.config.objective import DpoParams
-from prefopt.data.ids import digest
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore
+from prefopt.data.tables import padded
 from prefopt.data.visits import read_visits
 from prefopt.diffusion.errors import denoising_error
-from prefopt.distributed.score import inverted_family, inverted_store, latent_family, latent_store
+from prefopt.distributed.stores import (
+    REFERENCE_COLUMNS,
+    Models,
+    inverted_store,
+    latent_store,
+    reference_key,
+    reference_store,
+)
 from prefopt.distributed.training.batches import Denoising, noisy_latents
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
@@ -25,46 +31,20 @@ from prefopt.models.shape import latent_shape
 from prefopt.models.sources import training_weights
 from prefopt.models.unets import load_unet
 
-REFERENCES = "references"
-COLUMNS = ("reference_0", "reference_1")
 CHECKED_VISITS = 64
 TOLERANCE = 0.05
 """Largest root mean square of the logit's change between the stored errors and the same errors measured again."""
 
 
-def reference_key(visit: dict[str, Any]) -> str:
-    """The key of a visit's errors within their store."""
-    fixed = [str(visit[name]) for name in ("t_0", "t_1", "flip_0", "flip_1", "drop_prompt")]
-    return digest("reference", visit["visit_id"], *fixed)
-
-
-def reference_store(store: Storage, config: RunConfig) -> RowStore:
-    """Errors under one reference, one way to make the noisy latents, and one way to compute."""
-    return RowStore(store, REFERENCES, reference_family(config))
-
-
-def reference_family(config: RunConfig) -> dict[str, Any]:
-    """What all errors of a store share: whatever changes their last bits is part of it, but for the CPU's own kind."""
-    visits = config.score.visits
-    noise = latent_family(config) if visits.inversion == "none" else inverted_family(config)
-    return {
-        **noise,
-        **training_weights(config).reference_digests,
-        "precision": config.train.precision,
-        "batch": visits.batch,
-        "attention": "sdpa",
-        "device": config.cluster.device,
-    }
-
-
 class ReferenceErrors:
     """Measures the reference's errors of both images of visits, in padded batches of a fixed size."""
 
-    def __init__(self, config: RunConfig, store: Storage, device: torch.device) -> None:
-        self._config, self._store = config, store
+    def __init__(self, config: RunConfig, store: Storage, device: torch.device, inverter: Models | None = None) -> None:
+        """`inverter`: the models that inverted the visits, if not the reference."""
+        self._config = config
         self._latents = latent_store(store, config)
         inverts = config.score.visits.inversion != "none"
-        self._inverted = inverted_store(store, config) if inverts else None
+        self._inverted = inverted_store(store, config, inverter) if inverts else None
         self._shape = latent_shape(config)
         dtype = MODEL_DTYPES[config.train.precision]
         self._pipeline = load_pipeline(config.model, dtype, vae=None, unet=None).to(device)
@@ -88,9 +68,9 @@ class ReferenceErrors:
     @torch.no_grad()
     def _batch(self, visits: pa.Table, size: int, prompts: PromptEmbeddings) -> np.ndarray:
         count = visits.num_rows
-        padded = visits.take([*range(count), *[count - 1] * (size - count)])
-        read = read_visits(padded.select(VISITS.names), self._latents, self._inverted, self._shape)
-        given = noisy_latents(padded, read, torch.ones(size, dtype=torch.bool), prompts, self._how)
+        rows = padded(visits, size)
+        read = read_visits(rows.select(VISITS.names), self._latents, self._inverted, self._shape)
+        given = noisy_latents(rows, read, torch.ones(size, dtype=torch.bool), prompts, self._how)
         prediction = predict(self._unet, given["xt"], given["t"], given["conditioning"])
         errors = denoising_error(prediction, given["target"]).float().cpu().numpy()
         return np.stack([errors[:size], errors[size:]], axis=1)[:count]
@@ -108,7 +88,7 @@ class MeasureReferences:
         texts = visits["prompt"].combine_chunks().dictionary_encode()
         indexed = visits.set_column(visits.schema.get_field_index("prompt"), "prompt", texts.indices)
         errors = self._errors.measure(indexed, texts.dictionary.to_pylist())
-        columns = dict(zip(COLUMNS, errors.T, strict=True))
+        columns = dict(zip(REFERENCE_COLUMNS, errors.T, strict=True))
         self._store.append(pa.table({"key": [reference_key(row) for row in visits.to_pylist()], **columns}))
         return {"visits": visits.num_rows}
 
@@ -122,7 +102,7 @@ def check_references(
     device that rounds too differently.
     """
     visits = plan.slice(0, CHECKED_VISITS)
-    stored = np.stack([visits[name].to_numpy() for name in COLUMNS], axis=1).astype(np.float64)
+    stored = np.stack([visits[name].to_numpy() for name in REFERENCE_COLUMNS], axis=1).astype(np.float64)
     measured = ReferenceErrors(config, store, device).measure(visits, prompts).astype(np.float64)
     beta = getattr(config.train.objective, "beta", DpoParams().beta)
     change = 0.5 * beta * (np.subtract(*stored.T) - np.subtract(*measured.T))

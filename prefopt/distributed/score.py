@@ -1,4 +1,4 @@
-"""Work units of score: reward models and the VAE over unique images, inversion over planned visits."""
+"""Work units of score: reward models and the VAE over unique images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,64 +11,13 @@ from PIL import Image
 
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
-from prefopt.data.ids import digest
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array
-from prefopt.data.visits import (
-    inverted_store_family,
-    latent_key,
-    latent_store_family,
-    read_visits,
-)
-from prefopt.diffusion.inversion import invert
+from prefopt.data.store import pack_array
+from prefopt.data.visits import latent_key
 from prefopt.distributed.pixels import read_pixels
-from prefopt.models.families import encode_prompts, predict
-from prefopt.models.identity import vae_digest
-from prefopt.models.loading import (
-    encode_images,
-    image_pixels,
-    load_pipeline,
-    load_vae,
-    noise_schedule,
-    prediction_type,
-)
-from prefopt.models.shape import latent_shape
-from prefopt.models.sources import training_weights
-from prefopt.models.unets import load_unet
+from prefopt.distributed.stores import LATENTS, latent_store, reward_key, reward_store
+from prefopt.models.loading import encode_images, image_pixels, load_vae
 from prefopt.rewards import RewardSpec, checked_scores
-
-LATENTS, INVERTED, REWARDS = "x0", "inverted", "rewards"
-
-
-def reward_key(image: str, prompt: str) -> str:
-    """The key of a reward within its store."""
-    return digest("reward", image, prompt)
-
-
-def reward_store(store: Storage, reward: RewardSpec, batch: int) -> RowStore:
-    """Scores of one version of one reward model."""
-    return RowStore(store, REWARDS, {"reward": reward.name, "version": reward.version, "batch": batch})
-
-
-def latent_family(config: RunConfig) -> dict[str, Any]:
-    """What all latents of a run share."""
-    return latent_store_family(vae_digest(config.model), config.score.resolution, latent_shape(config))
-
-
-def inverted_family(config: RunConfig) -> dict[str, Any]:
-    """What all inverted latents of a run share: the reference inverts."""
-    models = training_weights(config).reference_digests
-    return inverted_store_family(latent_family(config), models, config.score.visits)
-
-
-def latent_store(store: Storage, config: RunConfig) -> RowStore:
-    """Latents of images under the VAE."""
-    return RowStore(store, LATENTS, latent_family(config))
-
-
-def inverted_store(store: Storage, config: RunConfig) -> RowStore:
-    """Latents that the reference's UNet inverted to a visit's timestep."""
-    return RowStore(store, INVERTED, inverted_family(config))
 
 
 @dataclass
@@ -163,53 +112,3 @@ class _Batches:
         padded = self._tasks + self._tasks[-1:] * (self._size - count)
         self._results += self._function(padded)[:count]
         self._tasks = []
-
-
-class InvertVisits:
-    """Inverts both images of each visit of a unit to the visit's timestep with the base model's UNet."""
-
-    def __init__(self, config: RunConfig, store: Storage, work: Storage) -> None:
-        self._config, self._work = config, work
-        self._latents, self._inverted = latent_store(store, config), inverted_store(store, config)
-        self._shape = latent_shape(config)
-        self._pipeline = load_pipeline(config.model, vae=None, unet=None).to(config.cluster.device)
-        weights = training_weights(config)
-        self._unet = load_unet(weights.reference, weights.base).to(config.cluster.device)
-        self._schedule = noise_schedule(self._pipeline)
-        self._prediction_type = prediction_type(self._pipeline)
-
-    @torch.no_grad()
-    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        self._latents.refresh()
-        visits = self._work.read_table("inversions.parquet").slice(payload["start"], payload["count"])
-        batch = self._config.score.visits.batch
-        pieces = [self._invert(visits.slice(start, batch), batch) for start in range(0, visits.num_rows, batch)]
-        self._inverted.append(pa.concat_tables(pieces))
-        return {"visits": visits.num_rows}
-
-    def _invert(self, visits: pa.Table, size: int) -> pa.Table:
-        count = visits.num_rows
-        padded = visits.take([*range(count), *[count - 1] * (size - count)])
-        batch = read_visits(padded, self._latents, None, self._shape)
-        prompts = [
-            "" if drop else text for text, drop in zip(padded["prompt"].to_pylist(), batch.drop_prompt, strict=True)
-        ]
-        device = self._pipeline.device
-        told = encode_prompts(self._pipeline, prompts, self._config.score.resolution).repeat(2)
-        x0 = torch.from_numpy(np.concatenate([batch.x0_0, batch.x0_1])).to(device)
-        t = torch.from_numpy(np.concatenate([batch.t_0, batch.t_1])).to(device)
-        settings = self._config.score.visits
-
-        xt = invert(
-            lambda x, at: predict(self._unet, x, at, told),
-            x0,
-            t,
-            self._schedule,
-            num_steps=settings.steps,
-            renoise_steps=settings.renoise_steps,
-            grid=settings.grid,
-            prediction_type=self._prediction_type,
-        )
-        columns = {f"xt_{side}": [pack_array(x) for x in xt.cpu().numpy()[side * size :][:count]] for side in (0, 1)}
-        arrays = {name: pa.array(cells, pa.binary()) for name, cells in columns.items()}
-        return pa.table({"key": visits["inverted_key"].combine_chunks(), **arrays})

@@ -13,7 +13,8 @@ from prefopt.data.store import unpack_arrays
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import LATENT_DTYPE
 from prefopt.diffusion.inversion import invert
-from prefopt.distributed.score import InvertVisits, inverted_store, latent_store
+from prefopt.distributed.inversions import InvertVisits
+from prefopt.distributed.stores import inverted_store, latent_store
 from prefopt.models.families import encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule
 from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY

@@ -12,14 +12,8 @@ from prefopt.config import RunConfig
 from prefopt.data.store import RowStore
 from prefopt.data.visits import visit_noise
 from prefopt.diffusion import add_noise, denoising_error
-from prefopt.distributed.references import (
-    ReferenceErrors,
-    check_references,
-    reference_family,
-    reference_key,
-    reference_store,
-)
-from prefopt.distributed.score import latent_store
+from prefopt.distributed.references import ReferenceErrors, check_references
+from prefopt.distributed.stores import latent_store, reference_family, reference_key, reference_store
 from prefopt.distributed.training.job import PROMPTS
 from prefopt.errors import GuardError, InputError
 from prefopt.models.families import encode_prompts

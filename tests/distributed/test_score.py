@@ -13,7 +13,8 @@ from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.costly import CostlyRows, scored_images
 from prefopt.distributed.pixels import read_pixels
-from prefopt.distributed.score import ScoreImages, reward_key, reward_store
+from prefopt.distributed.score import ScoreImages
+from prefopt.distributed.stores import reward_key, reward_store
 from prefopt.errors import ConfigError, InputError, RewardError
 from prefopt.rewards import REWARDS, RewardSpec, reward_spec
 from prefopt.stages.base import StageOutput

@@ -14,7 +14,7 @@ from prefopt.data.schema import IMAGES, LABELS, PAIRS, QUARANTINE, SCORES, TRUTH
 from prefopt.data.storage import Storage
 from prefopt.data.store import pack_array
 from prefopt.data.visits import latent_key
-from prefopt.distributed.score import latent_store
+from prefopt.distributed.stores import latent_store
 from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
 from tests.kit.stages import finished, pair_row

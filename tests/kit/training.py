@@ -15,7 +15,7 @@ from prefopt.data.schema import PAIRS, SCORES
 from prefopt.data.storage import Storage
 from prefopt.data.store import pack_array
 from prefopt.data.visits import Example, latent_key, plan_visits
-from prefopt.distributed.score import inverted_store, latent_store
+from prefopt.distributed.stores import REFERENCE_COLUMNS, latent_store
 from prefopt.stages.base import StageContext
 from tests.kit.models import LATENT_SHAPE, RESOLUTION
 from tests.kit.stages import finished, pair_row
@@ -24,7 +24,9 @@ NUM_PAIRS = 24
 PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow circle")
 
 
-def training_config(model: Path, store: Path, *, inversion: str = "none", **train: Any) -> RunConfig:
+def training_config(
+    model: Path, store: Path, *, inversion: str = "none", grid: str = "exact", **train: Any
+) -> RunConfig:
     """A config for a few steps on two micro-batches of four pairs each."""
     defaults: dict[str, Any] = {
         "method": "full",
@@ -36,7 +38,7 @@ def training_config(model: Path, store: Path, *, inversion: str = "none", **trai
         "objective": {"name": "dpo", "beta": 2000},
     }
     panel = {"rewards": ["world/style", "world/taste"]}
-    visits = {"inversion": inversion, "steps": 2, "drop_prompt": 0.2, "flip": 0.5}
+    visits = {"inversion": inversion, "grid": grid, "steps": 2, "drop_prompt": 0.2, "flip": 0.5}
     tree = {
         "name": "kit",
         "store": str(store),
@@ -128,12 +130,12 @@ def _score(pair_id: str, scored: bool) -> dict[str, Any]:
 def _with_reference_errors(
     store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table
 ) -> pa.Table:
-    from prefopt.distributed.references import COLUMNS, ReferenceErrors
+    from prefopt.distributed.references import ReferenceErrors
 
     prompts = {row["pair_id"]: PROMPTS.index(row["prompt"]) for row in pairs}
     indexed = visits.append_column("prompt", pa.array([prompts[pair] for pair in visits["pair_id"].to_pylist()]))
     errors = ReferenceErrors(config, store, torch.device("cpu")).measure(indexed, PROMPTS)
-    for name, column in zip(COLUMNS, errors.T, strict=True):
+    for name, column in zip(REFERENCE_COLUMNS, errors.T, strict=True):
         visits = visits.set_column(visits.schema.get_field_index(name), visits.schema.field(name), pa.array(column))
     return visits
 
@@ -149,10 +151,16 @@ def _fill_stores(
     ]
     latents.append(pa.table({"key": keys, "x0": cells}))
     if config.score.visits.inversion != "none":
-        inverted = inverted_store(store, config)
-        keys = visits["inverted_key"].to_pylist()
-        columns = {f"xt_{i}": [_latent(f"xt_{i}", key) for key in keys] for i in (0, 1)}
-        inverted.append(pa.table({"key": keys, **columns}))
+        from prefopt.distributed.inversions import InvertVisits
+
+        texts = {row["pair_id"]: row["prompt"] for row in pairs}
+        work = store.child("work")
+        work.write_table(
+            "inversions.parquet",
+            visits.append_column("prompt", pa.array([texts[pair] for pair in visits["pair_id"].to_pylist()])),
+        )
+        InvertVisits(config, store, work)({"start": 0, "count": visits.num_rows})
+        work.delete("")
 
 
 def _latent(kind: str, key: str) -> bytes:

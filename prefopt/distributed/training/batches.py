@@ -15,7 +15,13 @@ from prefopt.data.schema import VISITS
 from prefopt.data.store import RowStore
 from prefopt.data.visits import VisitBatch, read_visits
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
-from prefopt.distributed.score import inverted_store, latent_store
+from prefopt.distributed.stores import (
+    Models,
+    inverted_store,
+    latent_store,
+    reference_store,
+    with_reference_errors,
+)
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import Conditioning
@@ -120,16 +126,26 @@ class StepReader:
     ) -> None:
         train = job.config.train
         self._micro = [(j * train.micro_batch, train.micro_batch) for j in range(rank, train.micro_batches, world_size)]
+        self._job = job
         self._plan = pq.ParquetFile(job.work.open_input(PLAN))
         self._prompts, self._how, self._shape = prompts, how, job.latent_shape
         self._latents = latent_store(job.store, job.config)
         self._latents.refresh()
         self._inverted: RowStore | None = None
-        if job.config.score.visits.inversion != "none":
-            self._inverted = inverted_store(job.store, job.config)
-            self._inverted.refresh()
+        self._references: RowStore | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._ahead: tuple[int, Future[Sequence[tuple[pa.Table, VisitBatch]]]] | None = None
+        self.use(None)
+
+    def use(self, inverter: Models | None) -> None:
+        """Read visits that these models inverted, and the reference's errors of them; None: as the plan has them."""
+        config, store = self._job.config, self._job.store
+        self._ahead = None
+        if config.score.visits.inversion != "none":
+            self._inverted = inverted_store(store, config, inverter)
+            self._inverted.refresh()
+        refreshed = inverter is not None and config.train.reference == "cached"
+        self._references = reference_store(store, config, inverter) if refreshed else None
 
     def get(self, step: int, last: int) -> list[MicroBatch]:
         """The micro-batches of a step, counted from 0, in their order. InputError if a store lacks a row."""
@@ -142,6 +158,8 @@ class StepReader:
     def _read(self, step: int) -> Sequence[tuple[pa.Table, VisitBatch]]:
         table = self._plan.read_row_group(step, use_threads=False)
         parts = [table.slice(start, size) for start, size in self._micro]
+        if self._references:
+            parts = [with_reference_errors(part, self._references) for part in parts]
         return [
             (part, read_visits(part.select(VISITS.names), self._latents, self._inverted, self._shape)) for part in parts
         ]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch.distributed as dist
 
 from prefopt.distributed.training.engine import PolicyEngine
 from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.turns import in_turns
 from prefopt.evaluation.generation import ImageGenerator, Task
 from prefopt.health.figures import Share, wilson
 from prefopt.models.families import Pipeline
@@ -31,19 +31,8 @@ class PairedDrawing:
 
     def scores(self) -> list[float]:
         """The reward of the image of every prompt, in order, the same on all workers."""
-        rank, workers = dist.get_rank(), dist.get_world_size()
-        rounds = -(-len(self._batches) // workers)
-        mine: dict[int, list[float]] = {}
-        for turn in range(rounds):
-            # Every worker draws in every round, since a sharded UNet is gathered by all; what is surplus is not kept.
-            number = turn * workers + rank
-            drawn = self._score(self._batches[min(number, len(self._batches) - 1)])
-            if number < len(self._batches):
-                mine[number] = drawn
-        received: list[dict[int, list[float]]] = [{} for _ in range(workers)]
-        dist.all_gather_object(received, mine)
-        whole = {number: found for part in received for number, found in part.items()}
-        return [score for number in sorted(whole) for score in whole[number]]
+        found = in_turns(len(self._batches), lambda number: self._score(self._batches[number]))
+        return [score for part in found for score in part]
 
     def _score(self, tasks: Sequence[Task]) -> list[float]:
         images, prompts = self._generator.images(tasks), [prompt for prompt, _ in tasks]

@@ -53,11 +53,19 @@ class Recorder:
         with self._stopwatch.waiting():
             yield
 
-    def add(self, step: int, lr: float, outcome: StepOutcome, values: PairValues, seen: Observation) -> None:
-        """The figures of a step."""
+    def add(
+        self,
+        step: int,
+        lr: float,
+        outcome: StepOutcome,
+        values: PairValues,
+        seen: Observation,
+        others: Mapping[str, Any],
+    ) -> None:
+        """The figures of a step; `others` are those that are not there in every step."""
         if not self._first:
             return
-        record = step_record(step, lr, outcome, values, seen.figures)
+        record = step_record(step, lr, outcome, values, {**seen.figures, **others})
         online = values["u_online"].numpy() if "u_online" in values else None
         self._segments.add(record_line(record), online, record_line(seen.line) if seen.line else None)
         if self._trackers:

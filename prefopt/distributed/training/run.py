@@ -24,6 +24,7 @@ from prefopt.distributed.training.notes import leave_notes
 from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
 from prefopt.distributed.training.recorder import Recorder
 from prefopt.distributed.training.records import pair_arrays
+from prefopt.distributed.training.refresh import Refresh
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.distributed.training.restoring import SHADOWS, restored_files
 from prefopt.distributed.training.saving import CheckpointSaver
@@ -35,7 +36,7 @@ from prefopt.models.export import export_full, export_lora
 from prefopt.models.loading import MODEL_DTYPES
 
 PROGRESS = "train-progress"
-_MINORITY, _HEALTH, _PAIRED = "minority", "health", "start_scores"
+_MINORITY, _HEALTH, _PAIRED, _REFRESH = "minority", "health", "start_scores", "refresh"
 _PROGRESS_SECONDS = 0.5
 
 
@@ -50,6 +51,7 @@ class TrainingRun:
         trainer: Trainer,
         reader: StepReader,
         paired: PairedDrawing | None = None,
+        refresh: Refresh | None = None,
     ) -> None:
         self._job = job
         self.models = denoisers
@@ -57,7 +59,7 @@ class TrainingRun:
         self.trainer = trainer
         self.reader = reader
         self.health = HealthMonitor(job.config.train)
-        self._paired = paired
+        self._paired, self._refresh = paired, refresh
         self._start_scores: list[float] = []
         """Rewards of the start's images, where the policy's are compared with them."""
         self._rank = dist.get_rank()
@@ -93,6 +95,7 @@ class TrainingRun:
 
     def _one_step(self, done: int, recorder: Recorder) -> Observation:
         train = self._job.config.train
+        staleness = self._refresh.before(done) if self._refresh else {}
         lr = self.health.rate * learning_rate(train.optimizer, done)
         with recorder.step(done + 1):
             with recorder.waiting():
@@ -110,7 +113,7 @@ class TrainingRun:
         seen = self.health.observe(
             done + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)
         )
-        recorder.add(done + 1, lr, outcome, values, seen)
+        recorder.add(done + 1, lr, outcome, values, seen, staleness)
         return seen
 
     def _evaluate(self, done: int) -> None:
@@ -178,7 +181,8 @@ class TrainingRun:
         """What a checkpoint holds besides weights, optimizer and averages: plain JSON, the same on all workers."""
         judge = self.trainer.judge
         minority = {_MINORITY: judge.state_dict()} if judge else {}
-        return {_HEALTH: self.health.state_dict(), _PAIRED: self._start_scores, **minority}
+        refresh = {_REFRESH: self._refresh.state_dict()} if self._refresh else {}
+        return {_HEALTH: self.health.state_dict(), _PAIRED: self._start_scores, **minority, **refresh}
 
     def _resume(self) -> int:
         """Continue from the newest whole checkpoint, if there is one; returns the steps that are done."""
@@ -208,6 +212,8 @@ class TrainingRun:
             self.averages.load(files.shadows)
         if self.trainer.judge:
             self.trainer.judge.load_state_dict(manifest.state[_MINORITY])
+        if self._refresh:
+            self._refresh.load_state_dict(manifest.state[_REFRESH])
         self._start_scores = manifest.state[_PAIRED]
         (self.health.roll_back if rolled_back else self.health.load_state_dict)(manifest.state[_HEALTH])
 

@@ -67,6 +67,7 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     from prefopt.distributed.training.engine import start_deepspeed
     from prefopt.distributed.training.paired import PairedDrawing
     from prefopt.distributed.training.prompts import PromptEmbeddings
+    from prefopt.distributed.training.refresh import Refresh
     from prefopt.distributed.training.run import TrainingRun
     from prefopt.distributed.training.step import Trainer
     from prefopt.models.loading import MODEL_DTYPES, load_pipeline, noise_schedule, prediction_type
@@ -94,4 +95,7 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     if evaluates:
         fixed = job.work.read_table(PAIRED)["prompt"].to_pylist()
         paired = PairedDrawing(job, denoisers.engine, pipeline, fixed)
-    return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader, paired)
+    refresh: Refresh | None = None
+    if config.train.refresh:
+        refresh = Refresh(job, config.train.refresh, denoisers.engine, pipeline, reader)
+    return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader, paired, refresh)

@@ -1,0 +1,85 @@
+"""Inversion of planned visits: from both images' clean latents to their noisy ones at the visit's timestep."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prefopt.config import RunConfig
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore, pack_array
+from prefopt.data.tables import padded
+from prefopt.data.visits import VisitBatch, read_visits
+from prefopt.diffusion.inversion import Predict, invert
+from prefopt.distributed.stores import inverted_store, latent_store
+from prefopt.models.families import Pipeline, encode_prompts, predict
+from prefopt.models.loading import load_pipeline, noise_schedule, prediction_type
+from prefopt.models.shape import latent_shape
+from prefopt.models.sources import training_weights
+from prefopt.models.unets import load_unet
+
+
+class VisitInverter:
+    """Inverts visits in batches of a fixed size, as the config says, with whatever model is given."""
+
+    def __init__(self, config: RunConfig, pipeline: Pipeline, device: torch.device) -> None:
+        self._settings, self._device = config.score.visits, device
+        self._schedule, self._prediction_type = noise_schedule(pipeline), prediction_type(pipeline)
+
+    def __call__(self, visits: VisitBatch, predict: Predict) -> np.ndarray:
+        """x_t, float32 [2, B, C, H, W]: of every image_0, then of every image_1.
+
+        `predict` is asked for [2B, C, H, W] in the same order.
+        """
+        x0 = torch.from_numpy(np.concatenate([visits.x0_0, visits.x0_1])).to(self._device)
+        t = torch.from_numpy(np.concatenate([visits.t_0, visits.t_1])).to(self._device)
+        xt = invert(
+            predict,
+            x0,
+            t,
+            self._schedule,
+            num_steps=self._settings.steps,
+            renoise_steps=self._settings.renoise_steps,
+            grid=self._settings.grid,
+            prediction_type=self._prediction_type,
+        )
+        return xt.cpu().numpy().reshape(2, -1, *xt.shape[1:])
+
+
+def append_inverted(store: RowStore, keys: list[str], xt: np.ndarray) -> None:
+    """Store the inverted latents of visits, float32 [2, B or more, C, H, W]: those beyond the keys are padding."""
+    cells = [pa.array([pack_array(x) for x in side[: len(keys)]], pa.binary()) for side in xt]
+    store.append(pa.table({"key": keys, "xt_0": cells[0], "xt_1": cells[1]}))
+
+
+class InvertVisits:
+    """Work units of score: invert visits with the reference (rows of inversions.parquet: VISITS and the prompt)."""
+
+    def __init__(self, config: RunConfig, store: Storage, work: Storage) -> None:
+        self._config, self._work = config, work
+        self._latents, self._inverted = latent_store(store, config), inverted_store(store, config)
+        self._shape = latent_shape(config)
+        device = torch.device(config.cluster.device)
+        self._pipeline = load_pipeline(config.model, vae=None, unet=None).to(device)
+        weights = training_weights(config)
+        self._unet = load_unet(weights.reference, weights.base).to(device)
+        self._inverter = VisitInverter(config, self._pipeline, device)
+
+    @torch.no_grad()
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+        self._latents.refresh()
+        visits = self._work.read_table("inversions.parquet").slice(payload["start"], payload["count"])
+        size = self._config.score.visits.batch
+        pieces = [self._invert(visits.slice(start, size), size) for start in range(0, visits.num_rows, size)]
+        append_inverted(self._inverted, visits["inverted_key"].to_pylist(), np.concatenate(pieces, axis=1))
+        return {"visits": visits.num_rows}
+
+    def _invert(self, visits: pa.Table, size: int) -> np.ndarray:
+        rows = padded(visits, size)
+        batch = read_visits(rows, self._latents, None, self._shape)
+        prompts = [
+            "" if drop else text for text, drop in zip(rows["prompt"].to_pylist(), batch.drop_prompt, strict=True)
+        ]
+        told = encode_prompts(self._pipeline, prompts, self._config.score.resolution).repeat(2)
+        return self._inverter(batch, lambda x, t: predict(self._unet, x, t, told))[:, : visits.num_rows]

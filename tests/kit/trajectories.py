@@ -1,0 +1,89 @@
+"""Stored reference trajectories: 20 steps of each objective on the embedded world's model and pictures.
+
+`python -m tests.kit.trajectories` (from the repository's root; needs no cluster) trains them anew on one worker at
+ZeRO 0 and rewrites tests/distributed/trajectories. Tests never do: who rewrites them says why in the commit.
+"""
+
+import importlib.metadata
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefopt.config import RunConfig
+from prefopt.models.identity import model_digest
+from prefopt.stages.base import StageContext
+from prefopt.stages.chain import cpu_kind
+from tests.kit.training import read_steps
+from tests.kit.workers import WorkerGroup
+from tests.kit.world_training import world_config, world_context
+
+PLACE = Path(__file__).parents[1] / "distributed" / "trajectories"
+STEPS = 20
+LR = 1e-5
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "dpo": {"objective": {"name": "dpo", "beta": 2000}},
+    "adaptive_dpo": {
+        "objective": {
+            "name": "adaptive_dpo",
+            "beta": 2000,
+            "u": {"warmup": 1, "ema": {"slow": 0.9, "fast": 0.2}},
+        }
+    },
+    "smpo": {"objective": {"name": "smpo", "beta": 2000}, "inversion": "renoise"},
+}
+"""By objective. u counts from the third step on, and the averages' decays are such that they part within 20 steps."""
+_LIBRARIES = ("torch", "deepspeed", "diffusers", "transformers")
+
+
+def trajectory_config(store: Path, name: str, **train: Any) -> RunConfig:
+    """The config of an objective's trajectory: 20 steps on two micro-batches of four pairs, a checkpoint half-way."""
+    defaults = {"steps": STEPS, "checkpoint_every": STEPS // 2, "optimizer": {"lr": LR}}
+    return world_config(store, **{**defaults, **OBJECTIVES[name], **train})
+
+
+def stored(name: str) -> dict[str, Any]:
+    """What is stored: the setting, the libraries and the kind of CPU that made it, and `loss` and `grad_norm`."""
+    content: dict[str, Any] = json.loads((PLACE / f"{name}.json").read_text())
+    return content
+
+
+def setting(config: RunConfig) -> dict[str, Any]:
+    """What decides a trajectory: a stored one of another setting says nothing."""
+    visits = config.score.visits.model_dump(mode="json")
+    fields = ("method", "objective", "optimizer", "steps", "global_batch", "micro_batch", "precision")
+    train = config.train.model_dump(mode="json", include=set(fields))
+    return {"model": model_digest(config.model), "visits": visits, "train": train}
+
+
+def record(context: StageContext) -> dict[str, Any]:
+    """The trajectory of a run that has ended."""
+    lines = read_steps(Path(context.output.path("")))
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "setting": setting(context.config),
+        "environment": {**libraries, "cpu": cpu_kind()},
+        "loss": [line["loss"] for line in lines],
+        "grad_norm": [line["grad_norm"] for line in lines],
+    }
+
+
+def main() -> None:
+    """Train and rewrite all of them."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    PLACE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        group = WorkerGroup(1, root / "rendezvous")
+        for name in OBJECTIVES:
+            context = world_context(root / name, trajectory_config(root / "store", name))
+            group.run_stage(context)
+            (PLACE / f"{name}.json").write_text(json.dumps(record(context), indent=1, sort_keys=True) + "\n")
+        group.close()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
