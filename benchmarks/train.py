@@ -80,7 +80,7 @@ class Bench:
     def scored(self, config: RunConfig) -> Chain:
         """The run's chain with score done; seconds of the score stage's own work are in its logs."""
         run_dir = str(self._place / "run")
-        quiet = lambda done, total, what: None  # noqa: E731
+        quiet = lambda done, total, what, how="": None  # noqa: E731
         chain = Chain(config, run_dir, start_engine=lambda: start_ray(config.cluster, verbose=False), progress=quiet)
         chain.run(("ingest", "inject", "score"))
         return chain

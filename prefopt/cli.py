@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 from prefopt import __version__
 from prefopt.config import RunConfig, load_config
+from prefopt.console import Reporter
 from prefopt.errors import ConfigError, PrefoptError
 from prefopt.stages.chain import Chain, StageOutcome
 from prefopt.stages.keys import STAGES
@@ -112,7 +111,7 @@ def card(
     from prefopt.evaluation.card import data_card
 
     tree, place = _configure(config, run_dir, set_, limit, None)
-    chain = Chain(tree, place, start_engine=lambda: None, progress=lambda done, total, what: None)
+    chain = Chain(tree, place, start_engine=lambda: None, progress=lambda done, total, what, how="": None)
     ingest, inject = (chain.finished(stage, needed_by="card") for stage in ("ingest", "inject"))
     figures = data_card(ingest, inject).as_dict()
     if json_:
@@ -242,7 +241,7 @@ def _execute(config: RunConfig, run_dir: str, stages: list[str], debug: bool) ->
 
         start_ray(config.cluster, verbose=debug)
 
-    with _Reporter() as reporter:
+    with Reporter() as reporter:
         chain = Chain(config, run_dir, start_engine=start_engine, progress=reporter.progress)
         outcomes = []
         try:
@@ -257,52 +256,6 @@ def _execute(config: RunConfig, run_dir: str, stages: list[str], debug: bool) ->
 
                 stop_ray()
     return outcomes
-
-
-class _Reporter:
-    """A progress bar on a terminal, plain lines elsewhere; on standard error, so that output stays clean."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = self._console.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Bar(*columns, console=self._console, transient=True)
-        self._task: TaskID | None = None
-        self._stage = ""
-        self._said: dict[str, int] = {}
-
-    def __enter__(self) -> "_Reporter":
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._bar.stop()
-
-    def begin(self, stage: str) -> None:
-        self._stage, self._said = stage, {}
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        if self._live:
-            if self._task is None:
-                self._task = self._bar.add_task("", total=total)
-            self._bar.update(self._task, description=f"{self._stage}: {what}", completed=done, total=total)
-            return
-        tenth = 10 * done // max(total, 1)
-        if self._said.get(what) != tenth:
-            self._said[what] = tenth
-            self._console.print(f"{self._stage}: {what} {done}/{total}", highlight=False)
-
-    def end(self, outcome: StageOutcome) -> None:
-        rows = outcome.output.manifest.rows
-        state = "up to date" if outcome.skipped else "done"
-        counts = f"{rows.out} {outcome.output.manifest.unit}s"
-        counts += f", {rows.quarantined} quarantined" if rows.quarantined else ""
-        if self._live and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-        self._console.print(f"{outcome.name}: {state} ({counts})", highlight=False)
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -29,9 +29,9 @@ class UnitWorker(Protocol):
 
 
 class Progress(Protocol):
-    """Called with (done, total, what) as work goes on."""
+    """Called with (done, total, what) as work goes on, and a few words on how it goes."""
 
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+    def __call__(self, done: int, total: int, what: str, how: str = "") -> None: ...
 
 
 def run_units(

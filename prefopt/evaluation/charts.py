@@ -48,6 +48,7 @@ _STYLE: Any = {
 Tone = Literal["well", "early", "alarm"]
 _COLOURS: dict[Tone, str] = {"well": FIRST, "early": MUTED, "alarm": SECOND}
 _MOST_POINTS = 400
+_FEW_POINTS = 12
 _WIDTH = 4.4
 
 
@@ -139,7 +140,8 @@ def curve_chart(
             at, thinned = thin(steps, values)
             axes.plot(at, thinned, color=colour, linewidth=0.8, alpha=0.35)
             at, smooth = thin(steps, running_mean(values))
-            axes.plot(at, smooth, color=colour, linewidth=1.8, dashes=dashes, label=label)
+            marker = "o" if len(at) <= _FEW_POINTS else ""
+            axes.plot(at, smooth, color=colour, linewidth=1.8, dashes=dashes, label=label, marker=marker, markersize=4)
         axes.set(xlabel="optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))

@@ -149,6 +149,13 @@ _STEP_PANELS = (
         "Mean squared difference of the two models' predictions.",
         (("distance", "distance"),),
     ),
+    _Curves(
+        "staleness",
+        "Staleness of stored inversions",
+        "How far the target noise would move if the policy inverted the coming visits now, in standard deviations of"
+        " the noise: what the reference inverted suits the policy less and less.",
+        (("staleness", "staleness"),),
+    ),
     _Curves("grad-norm", "Gradient norm", "Global norm before clipping.", (("norm", "grad_norm"),)),
     _Curves("u-mean", "Minority metric u", "Mean of the u that the objective used.", (("u", "u_mean"),)),
 )
@@ -174,7 +181,9 @@ def _curves(lines: Lines, wanted: Sequence[_Curves], levels: Mapping[str, float 
         curves = [(label, values) for label, values in curves if np.isfinite(values).any()]
         if curves:
             level = levels[found.level] if isinstance(found.level, str) else found.level
-            chart = curve_chart(found.name, found.title, at, curves, level, percent=found.percent)
+            known = np.any([np.isfinite(values) for _, values in curves], axis=0)
+            drawn = [(label, values[known]) for label, values in curves]
+            chart = curve_chart(found.name, found.title, at[known], drawn, level, percent=found.percent)
             panels.append(Panel(chart, found.title, found.caption))
     return panels
 

@@ -80,6 +80,11 @@ class HealthMonitor:
         self._last = str(verdict.name) if verdict else self._last
         return Observation(step_figures(signals), verdict, changed, line, decision)
 
+    @property
+    def verdict(self) -> str | None:
+        """The name of the last verdict; None before the first."""
+        return self._last
+
     def evaluated(self, step: int, wins: Share) -> None:
         """Take in a paired evaluation after a step: how often the policy's images win, with the interval."""
         self._evaluations.append(PairedEvaluation(step, wins))

@@ -46,6 +46,8 @@ class VerdictName(StrEnum):
 
 ALARMS = frozenset({VerdictName.BUDGET_EXCEEDED, VerdictName.COLLAPSED})
 """Verdicts upon which a guard acts."""
+UNHEALTHY = frozenset(VerdictName) - {VerdictName.WARMING_UP, VerdictName.LEARNING}
+"""Verdicts that ask for something."""
 
 
 @dataclass(frozen=True)

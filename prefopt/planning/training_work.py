@@ -32,6 +32,7 @@ def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[
         Item("UNet forwards of the slow and fast averages", images * averages, flops.total, precision),
         Item("UNet forwards to look ahead at each step's pairs", ahead, flops.total, precision),
         Item("prompts through the text encoders", visits, costs.prompt, precision),
+        *_refreshed(config, costs),
         *_watched(train, costs),
     )
     size = unet_size(costs.empty_unet, train.lora)
@@ -77,6 +78,21 @@ def _watched(train: TrainConfig, costs: ForwardCosts) -> tuple[Item, ...]:
     if watched is None:
         return ()
     return image_items(costs, watched.sampler, watched.prompts * (1 + train.steps // watched.every), train.precision)
+
+
+def _refreshed(config: RunConfig, costs: ForwardCosts) -> tuple[Item, ...]:
+    """Visits that the policy inverts again: those of each measurement, and all where `above` is 0.
+
+    How many another threshold lets through nobody knows beforehand: those are left out.
+    """
+    settings, train = config.train.refresh, config.train
+    if settings is None:
+        return ()
+    measured = -(-train.steps // settings.every) * settings.visits
+    visits = measured + train.steps * train.global_batch * (settings.above == 0.0)
+    forwards = config.score.visits.steps * (1 + config.score.visits.renoise_steps)
+    flops = costs.unet(config.score.resolution).total
+    return (Item("UNet forwards to invert visits again", 2 * visits * forwards, flops, train.precision),)
 
 
 def image_items(

@@ -54,6 +54,13 @@ def test_the_course_knows_its_end():
     assert (nothing.end, nothing.alarm, nothing.chart) == (None, None, None)
 
 
+def test_a_figure_that_is_not_there_in_every_step_is_one_curve():
+    lines = [{"step": step, **({"staleness": 0.1 * step} if step % 10 == 0 else {})} for step in range(1, 31)]
+    (panel,) = training_panels(lines)
+    assert panel.title == "Staleness of stored inversions"
+    assert panel.chart.count("<use ") >= 3
+
+
 def test_panels_are_drawn_from_what_was_recorded():
     assert [panel.title for panel in training_panels(step_lines(), verdict_lines(), 0.1)] == [
         "Loss",

@@ -58,7 +58,7 @@ class Reported:
 
     done: int = 0
 
-    def __call__(self, done: int, total: int, what: str) -> None:
+    def __call__(self, done: int, total: int, what: str, how: str = "") -> None:
         self.done = done
 
 

@@ -48,20 +48,19 @@ def stored(name: str) -> dict[str, Any]:
     return content
 
 
-def setting(config: RunConfig) -> dict[str, Any]:
+def setting(name: str, config: RunConfig) -> dict[str, Any]:
     """What decides a trajectory: a stored one of another setting says nothing."""
-    visits = config.score.visits.model_dump(mode="json")
-    fields = ("method", "objective", "optimizer", "steps", "global_batch", "micro_batch", "precision")
-    train = config.train.model_dump(mode="json", include=set(fields))
-    return {"model": model_digest(config.model), "visits": visits, "train": train}
+    train = config.train
+    batch = {"global_batch": train.global_batch, "micro_batch": train.micro_batch}
+    return {"model": model_digest(config.model), "steps": train.steps, "lr": LR, **batch, **OBJECTIVES[name]}
 
 
-def record(context: StageContext) -> dict[str, Any]:
+def record(name: str, context: StageContext) -> dict[str, Any]:
     """The trajectory of a run that has ended."""
     lines = read_steps(Path(context.output.path("")))
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
-        "setting": setting(context.config),
+        "setting": setting(name, context.config),
         "environment": {**libraries, "cpu": cpu_kind()},
         "loss": [line["loss"] for line in lines],
         "grad_norm": [line["grad_norm"] for line in lines],
@@ -80,7 +79,7 @@ def main() -> None:
         for name in OBJECTIVES:
             context = world_context(root / name, trajectory_config(root / "store", name))
             group.run_stage(context)
-            (PLACE / f"{name}.json").write_text(json.dumps(record(context), indent=1, sort_keys=True) + "\n")
+            (PLACE / f"{name}.json").write_text(json.dumps(record(name, context), indent=1, sort_keys=True) + "\n")
         group.close()
     ray.shutdown()
 

@@ -56,6 +56,18 @@ def test_plain_dpo_asks_policy_and_reference_once_for_each_image(costs: ForwardC
     assert found.flops == 160 * (3 + 1) * forward + 80 * costs.prompt
 
 
+def test_a_refresh_inverts_again(costs: ForwardCosts) -> None:
+    """Ten steps hold four measurements of five visits; each image takes 2 levels x 2 forwards."""
+    score = {"visits": {"inversion": "renoise", "steps": 2}}
+    refresh = {"every": 3, "visits": 5}
+    what = f"{FORWARD} to invert visits again"
+    measured = work(costs, "train", train={**TRAIN, "refresh": refresh}, score=score)
+    assert done(measured)[what] == 2 * 4 * 5 * 4
+    always = work(costs, "train", train={**TRAIN, "refresh": {**refresh, "above": 0.0}}, score=score)
+    assert done(always)[what] == 2 * (4 * 5 + 80) * 4
+    assert what not in done(work(costs, "train", train=TRAIN, score=score))
+
+
 def test_a_cached_reference_moves_its_forwards_to_score(costs: ForwardCosts) -> None:
     train = {**TRAIN, "reference": "cached", "precision": "bf16"}
     assert f"{FORWARD} of the reference" not in done(work(costs, "train", train=train))

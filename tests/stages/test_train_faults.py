@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.live import read_live
 from tests.kit.models import tiny_pipeline
 from tests.kit.processes import checkpoints, digests, finish, kill_family, start_training, wait_for, workers_of
 from tests.kit.s3 import object_store
@@ -69,7 +70,7 @@ def test_killed_while_a_checkpoint_is_stored(undisturbed: Path, hold: str) -> No
     options = {"hold": f"step-00000020.*/{hold}", "train": {"checkpoint_every": 10}}
     process = start_training(undisturbed, name, options)
     wait_for(lambda: place.exists(REACHED), process)
-    wait_for(lambda: int(logs.read_bytes("train-progress")) > 20, process)
+    wait_for(lambda: read_live(logs).done > 20, process)
     kill_family(process)
     assert [name.split("/")[2][:13] for name in checkpoints(place)] == ["step-00000010"]
     assert [file for file in place.files("work/checkpoints") if "step-00000020." in file and "engine/" in file]

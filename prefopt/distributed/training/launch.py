@@ -14,6 +14,7 @@ from ray.train.torch import TorchTrainer
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.live import LIVE, Live, read_live
 from prefopt.distributed.training.notes import NoteReader
 from prefopt.distributed.training.worker import train_worker
 from prefopt.distributed.units import Progress
@@ -31,6 +32,11 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
     """
     train, cluster = job.config.train, job.config.cluster
     _check_room(train.workers, cluster)
+    if train.zero == 3 and train.workers == 1:
+        _LOG.warning(
+            "train.zero 3 with one worker: nothing is sharded, and gathering costs time. Raise train.workers, or set"
+            " train.zero: 0."
+        )
     resources: dict[str, float] = {"CPU": cluster.worker_cpus}
     trainer = TorchTrainer(
         train_worker,
@@ -89,8 +95,6 @@ def _absolute(job: TrainingJob) -> str:
 
 @contextmanager
 def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
-    from prefopt.distributed.training.run import PROGRESS
-
     total, stop = job.config.train.steps, threading.Event()
     notes = NoteReader(job.logs)
 
@@ -99,20 +103,20 @@ def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
             _LOG.warning(sentence)
 
     def poll() -> None:
-        seen = -1
+        seen: Live | None = None
         while not stop.wait(_POLL_SECONDS):
             tell_notes()
-            done = int(job.logs.read_bytes(PROGRESS)) if job.logs.exists(PROGRESS) else 0
-            if done != seen:
-                progress(done, total, "steps")
-                seen = done
+            live = read_live(job.logs)
+            if live != seen:
+                progress(live.done, total, "steps", live.words())
+                seen = live
 
-    job.logs.delete(PROGRESS)
+    job.logs.delete(LIVE)
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
-        progress(total, total, "steps")
+        progress(total, total, "steps", read_live(job.logs).words())
     finally:
         stop.set()
         thread.join()

@@ -23,6 +23,7 @@ class Recorder:
         self._first = rank == 0
         self._watch = StallWatch(job.logs, rank, self._train.stall_factor)
         self._stopwatch = Stopwatch()
+        self._speed: dict[str, float] = {}
         self._segments = SegmentWriter(done)
         self._trackers = open_trackers(job.config, job.logs, done) if self._first else None
         self._timing = TimingLog(job.logs, done) if self._first else None
@@ -80,10 +81,17 @@ class Recorder:
             if back_at >= done:
                 self._segments.note(verdict)
 
+    def speed(self) -> dict[str, float]:
+        """Times of the last steps."""
+        return self._stopwatch.figures(self._train.global_batch) or self._speed
+
     def take(self, step: int) -> dict[str, bytes]:
         """New segments for the checkpoint after a step; trackers and times are saved with it."""
         if self._trackers and self._timing:
-            self._timing.add(step, self._stopwatch.take(self._train.global_batch))
+            self._speed = self._stopwatch.take(self._train.global_batch)
+            self._timing.add(step, self._speed)
             self._timing.write()
+            if self._speed:
+                self._trackers.log(step, self._speed)
             self._trackers.save()
         return self._segments.take()

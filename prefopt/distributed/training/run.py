@@ -1,6 +1,5 @@
 """The loop of a training worker: resume, step, checkpoint, and at the end the model."""
 
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from prefopt.distributed.training.checkpoints import (
 from prefopt.distributed.training.denoisers import Denoisers
 from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import MODEL, TrainingJob
+from prefopt.distributed.training.live import LiveWriter
 from prefopt.distributed.training.notes import leave_notes
 from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
 from prefopt.distributed.training.recorder import Recorder
@@ -32,12 +32,11 @@ from prefopt.distributed.training.step import StepFailure, Trainer
 from prefopt.errors import GuardError
 from prefopt.health.guard import Decision
 from prefopt.health.monitor import HealthMonitor, Observation
+from prefopt.health.verdict import UNHEALTHY
 from prefopt.models.export import export_full, export_lora
 from prefopt.models.loading import MODEL_DTYPES
 
-PROGRESS = "train-progress"
 _MINORITY, _HEALTH, _PAIRED, _REFRESH = "minority", "health", "start_scores", "refresh"
-_PROGRESS_SECONDS = 0.5
 
 
 class TrainingRun:
@@ -65,7 +64,7 @@ class TrainingRun:
         self._rank = dist.get_rank()
         self._folder = CheckpointFolder(job.work, job.fingerprint)
         self._saver: CheckpointSaver
-        self._told = 0.0
+        self._live = LiveWriter(job.logs)
 
     def run(self) -> list[str]:
         """Train to the end, from the newest checkpoint if there is one; returns the segments' paths.
@@ -82,7 +81,7 @@ class TrainingRun:
             while done < train.steps:
                 seen = self._one_step(done, recorder)
                 done += 1
-                self._tell(done, train.steps)
+                self._tell(done, seen, recorder)
                 self._evaluate(done)
                 if seen.decision.action == "stop":
                     self._stop(done, seen.decision, recorder)
@@ -217,11 +216,14 @@ class TrainingRun:
         self._start_scores = manifest.state[_PAIRED]
         (self.health.roll_back if rolled_back else self.health.load_state_dict)(manifest.state[_HEALTH])
 
-    def _tell(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._rank == 0 and (done == total or now - self._told > _PROGRESS_SECONDS):
-            self._job.logs.write_bytes(PROGRESS, f"{done}".encode())
-            self._told = now
+    def _tell(self, done: int, seen: Observation, recorder: Recorder) -> None:
+        if self._rank:
+            return
+        last = done == self._job.config.train.steps
+        self._live.write(done, self.health.verdict, recorder.speed(), last=last)
+        if seen.changed and seen.verdict and seen.verdict.name in UNHEALTHY:
+            told = f"Step {done}: {seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}"
+            leave_notes(self._job.logs, f"step-{done}-{uuid.uuid4().hex[:6]}", [told])
 
 
 def _without_adapter_name(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -135,17 +135,21 @@ class Stopwatch:
         yield
         self._waited += time.perf_counter() - began
 
-    def take(self, pairs_per_step: int) -> dict[str, float]:
-        """Seconds per step, pairs per second and the share of waiting since the last call; empty without a step."""
-        steps, seconds, waited = self._steps, self._seconds, self._waited
-        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
-        if not steps or seconds <= 0.0:
+    def figures(self, pairs_per_step: int) -> dict[str, float]:
+        """Seconds per step, pairs per second and the share of waiting since the last `take`; empty without a step."""
+        if not self._steps or self._seconds <= 0.0:
             return {}
         return {
-            "seconds_per_step": seconds / steps,
-            "pairs_per_second": steps * pairs_per_step / seconds,
-            "waiting": min(1.0, waited / seconds),
+            "seconds_per_step": self._seconds / self._steps,
+            "pairs_per_second": self._steps * pairs_per_step / self._seconds,
+            "waiting": min(1.0, self._waited / self._seconds),
         }
+
+    def take(self, pairs_per_step: int) -> dict[str, float]:
+        """The figures, and a new start."""
+        found = self.figures(pairs_per_step)
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+        return found
 
 
 class TimingLog:
