@@ -1,5 +1,7 @@
 """Errors that a user can act on. The command line prints the message alone and exits with `exit_code`."""
 
+import json
+
 
 class PrefoptError(Exception):
     """Base of all errors meant for the user: one paragraph that says what, where, and what to do."""
@@ -31,3 +33,15 @@ class RewardError(InputError):
 
 class StorageError(PrefoptError):
     """A file or object could not be written or read: full disk, no permission, no such bucket."""
+
+
+def error_as_json(error: PrefoptError) -> str:
+    """An error as text that another process can raise again."""
+    return json.dumps([type(error).__name__, str(error)])
+
+
+def error_from_json(text: str) -> PrefoptError:
+    """The error of `error_as_json`."""
+    kind, message = json.loads(text)
+    known = {cls.__name__: cls for cls in (ConfigError, GuardError, InputError, RewardError, StorageError)}
+    return known.get(kind, PrefoptError)(message)

@@ -11,7 +11,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.errors import ConfigError, GuardError, InputError, PrefoptError, RewardError, StorageError
+from prefopt.errors import PrefoptError, error_as_json, error_from_json
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run_units(
         rows = [{"name": unit.name, "payload": json.dumps(unit.payload)} for unit in pending]
         for outcome in _pool(rows, worker, receipts, cluster, actors).iter_rows():
             if outcome["error"]:
-                raise _error(outcome["error"])
+                raise error_from_json(outcome["error"])
             done += 1
             progress(done, len(units), what)
     return [json.loads(receipts.read_bytes(_receipt(unit.name))) for unit in units]
@@ -122,13 +122,7 @@ def _do(row: dict[str, Any], worker: UnitWorker, receipts: Storage) -> dict[str,
 
 
 def _outcome(name: str, error: PrefoptError) -> dict[str, str]:
-    return {"name": name, "error": json.dumps([type(error).__name__, str(error)])}
-
-
-def _error(text: str) -> PrefoptError:
-    kind, message = json.loads(text)
-    known = {cls.__name__: cls for cls in (ConfigError, GuardError, InputError, RewardError, StorageError)}
-    return known.get(kind, PrefoptError)(message)
+    return {"name": name, "error": error_as_json(error)}
 
 
 def _receipt(name: str) -> str:

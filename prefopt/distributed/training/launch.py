@@ -16,6 +16,7 @@ from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.training.job import TrainingJob
 from prefopt.distributed.training.live import LIVE, Live, read_live
 from prefopt.distributed.training.notes import NoteReader
+from prefopt.distributed.training.refusal import REFUSED
 from prefopt.distributed.training.worker import train_worker
 from prefopt.distributed.units import Progress
 from prefopt.errors import ConfigError, PrefoptError
@@ -112,6 +113,7 @@ def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
                 seen = live
 
     job.logs.delete(LIVE)
+    job.logs.delete(REFUSED)
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:

@@ -1,6 +1,13 @@
-"""Stopping all training workers at the same place."""
+"""Errors that end training for good, whoever meets them: starting the workers again would not help."""
 
-from prefopt.errors import PrefoptError
+import torch.distributed as dist
+
+from prefopt.data.storage import Storage
+from prefopt.errors import ConfigError, InputError, PrefoptError, error_as_json, error_from_json
+
+REFUSED = "refused.json"
+LASTING = (ConfigError, InputError)
+"""Errors that come again however often training is started."""
 
 
 class AgreedError(Exception):
@@ -9,3 +16,18 @@ class AgreedError(Exception):
     def __init__(self, reason: PrefoptError) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+def leave_refusal(logs: Storage, error: PrefoptError) -> None:
+    """Tell the workers of a restart why one of them alone gave up."""
+    logs.write_bytes(REFUSED, error_as_json(error).encode())
+
+
+def check_refusal(logs: Storage) -> None:
+    """Raise AgreedError on all workers if one has left its reason since training was launched."""
+    found: list[str | None] = [None]
+    if dist.get_rank() == 0 and logs.exists(REFUSED):
+        found[0] = logs.read_bytes(REFUSED).decode()
+    dist.broadcast_object_list(found, src=0)
+    if found[0]:
+        raise AgreedError(error_from_json(found[0]))

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from prefopt.config.objective import MinorityConfig
 from prefopt.distributed.training.job import PAIRED, PLAN, PROMPTS, TrainingJob
-from prefopt.distributed.training.refusal import AgreedError
+from prefopt.distributed.training.refusal import LASTING, AgreedError, check_refusal, leave_refusal
 from prefopt.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ def train_job(job: TrainingJob, device: torch.device) -> dict[str, Any]:
         os.environ["DS_ACCELERATOR"] = "cpu"
     torch.set_num_threads(job.config.cluster.threads)
     try:
+        check_refusal(job.logs)
         check_cached_references(job, device)
         run = build_run(job, device)
         segments = run.run()
     except AgreedError as error:
         return {"refused": error.reason}
+    except LASTING as error:
+        leave_refusal(job.logs, error)
+        raise
     run.export()
     return {"segments": segments}
 
