@@ -15,8 +15,9 @@ from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline, tiny_unet
 from tests.kit.training import training_config, training_context
+from tests.kit.weights import lora_directory
 
 SCHEDULE = NoiseSchedule.scaled_linear()
 HOW = Denoising(SCHEDULE, "epsilon", torch.float32, torch.device("cpu"))
@@ -131,3 +132,12 @@ def test_a_missing_latent_is_refused(tmp_path: Path, model: Path) -> None:
     elsewhere = replace(job, store=Storage(str(tmp_path / "empty")))
     with pytest.raises(InputError, match="run the score stage"):
         StepReader(elsewhere, prompts, HOW, rank=0, world_size=1).get(0, 6)
+
+
+def test_visits_that_another_reference_inverted_are_refused(tmp_path: Path, model: Path) -> None:
+    _, job, prompts = _reader(tmp_path, model, inversion="renoise")
+    lora = lora_directory(tmp_path / "lora", tiny_unet())
+    train = job.config.train.model_copy(update={"reference_from": str(lora)})
+    stale = replace(job, config=job.config.model_copy(update={"train": train}))
+    with pytest.raises(InputError, match=r"inverted/.* lacks 4 of 4 rows.*run the score stage"):
+        StepReader(stale, prompts, HOW, rank=0, world_size=1).get(0, 6)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prefopt.data.storage import Storage
+from prefopt.distributed.training import launch
 from prefopt.errors import ConfigError, GuardError, InputError
 from prefopt.stages import train
 from prefopt.stages.base import StageContext, StageResult
@@ -75,7 +76,7 @@ def test_pairs_outside_the_training_split_are_refused(model: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_workers_refusal_is_told_as_it_is(ray_session: None, model: Path, tmp_path: Path) -> None:
-    config = training_config(model, tmp_path / "store", max_failures=0, steps=1)
+    config = training_config(model, tmp_path / "store", steps=1)
     context = training_context(tmp_path, config)
     with pytest.raises(InputError, match="run the score stage"):
         train.run(replace(context, store=Storage(str(tmp_path / "empty"))))
@@ -86,6 +87,20 @@ def test_a_guard_stops_a_diverging_run(ray_session: None, model: Path, tmp_path:
     config = training_config(model, tmp_path / "store", optimizer={"lr": 1e30})
     with pytest.raises(GuardError, match="diverged at step"):
         train.run(training_context(tmp_path, config))
+
+
+def test_zero_3_on_one_worker_is_warned_of(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = training_config(model, tmp_path / "store", zero=3)
+    monkeypatch.setattr(launch, "_check_room", lambda *_: None)
+    monkeypatch.setattr(launch, "_fit", lambda _: {"segments": []})
+    job, _ = train.prepare(training_context(tmp_path, config))
+    launch.launch(job, Reported())
+    assert "nothing is sharded" in caplog.text
+    caplog.clear()
+    launch.launch(replace(job, config=training_config(model, tmp_path / "store", zero=3, workers=2)), Reported())
+    assert not caplog.text
 
 
 def test_more_workers_than_the_local_ray_holds_are_refused(ray_session: None, model: Path, tmp_path: Path) -> None:
