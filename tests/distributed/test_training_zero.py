@@ -1,6 +1,7 @@
 """Every ZeRO stage trains alike, keeps true averages, and resumes. ZeRO 3 has workers of its own: it replaces
 `torch.nn.functional.linear` in their processes."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,16 @@ import pytest
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.config.health import GuardConfig
+from prefopt.data.storage import Storage
 from prefopt.diffusion.errors import denoising_error
+from prefopt.distributed.training.segments import read_steps as read_lines
+from prefopt.distributed.training.segments import read_verdicts
 from prefopt.models.adapters import POLICY, add_adapters
 from prefopt.models.families import predict
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
-from tests.distributed.test_training_runs import digests, interrupt, steps
+from tests.distributed.test_training_runs import digests, interrupt, newest_checkpoint, steps
 from tests.kit.models import tiny_pipeline
 from tests.kit.training import training_config, training_context
 from tests.kit.workers import WorkerGroup
@@ -120,3 +125,43 @@ def test_bf16_runs_sharded(lab: Lab, tmp_path: Path, zero: int) -> None:
     context = training_context(tmp_path, lab.config(zero, precision="bf16", steps=3))
     lab.group(zero).run_stage(context, **_options(zero))
     assert [line["skipped"] for line in steps(context)] == [False] * 3
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_a_roll_back_returns_to_the_weights_of_its_checkpoint(lab: Lab, tmp_path: Path, zero: int, method: str) -> None:
+    """The rate warms up until the policy collapses. The first step after the roll-back has the loss that it had in a
+    run without a guard, to the last digit; the step after it has not, for the rate is halved."""
+    guard = {"action": "roll_back", "most": 2, "rate_factor": 0.5, "budget": None}
+    config = lab.config(
+        zero,
+        method=method,
+        steps=14,
+        checkpoint_every=2,
+        keep_checkpoints=9,
+        optimizer={"lr": 0.4, "warmup_steps": 14},
+        objective={"name": "dpo", "beta": 200},
+        health={"window": 5},
+    )
+    free = training_context(tmp_path / "free", config)
+    lab.group(zero).run_stage(free, **_options(zero))
+    guarded = config.model_copy(update={"train": config.train.model_copy(update={"guard": GuardConfig(**guard)})})
+    job, _ = prepare(training_context(tmp_path / "guarded", guarded))
+    answer = lab.group(zero).train(replace(job, zero_options=_options(zero)))
+    segments = answer.get("segments") or segments_of(job.work)
+    verdicts = [json.loads(line) for line in read_verdicts(job.work, segments).splitlines()]
+    back = [line["step"] for line in verdicts if line["action"] == "roll_back"]
+    assert back
+    losses = {line["step"]: line["loss"] for line in steps(free)}
+    again = [json.loads(line) for line in read_lines(job.work, segments).splitlines()]
+    slower = next(line for line in again if line["lr"] < 0.4 * line["step"] / 14 * 0.99)
+    assert 2 < slower["step"] <= back[0]
+    assert slower["loss"] == losses[slower["step"]]
+    following = next(line for line in again if line["step"] == slower["step"] + 1)
+    assert following["loss"] != losses[following["step"]]
+
+
+def segments_of(work: Storage) -> list[str]:
+    """Of the newest checkpoint."""
+    newest = json.loads((newest_checkpoint(Path(work.path("")).parent) / "manifest.json").read_text())
+    return [entry["path"] for entry in newest["segments"]]
