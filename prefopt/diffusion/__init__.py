@@ -1,7 +1,9 @@
-"""Diffusion mathematics on tensors: noise schedule, denoising errors, inversion."""
+"""Diffusion mathematics on tensors: noise schedule, denoising errors, inversion, negative guidance."""
 
 from prefopt.diffusion.errors import denoising_error, error_gap
 from prefopt.diffusion.inversion import Grid, Predict, ddim_step, exact_levels, invert, reference_levels
+from prefopt.diffusion.negative import mix_weights, negative_guidance, weight_offset
+from prefopt.diffusion.regularise import NoiseRegularisation, regularise_noise
 from prefopt.diffusion.schedule import (
     NoiseSchedule,
     PredictionType,
@@ -13,6 +15,7 @@ from prefopt.diffusion.schedule import (
 
 __all__ = [
     "Grid",
+    "NoiseRegularisation",
     "NoiseSchedule",
     "Predict",
     "PredictionType",
@@ -22,8 +25,12 @@ __all__ = [
     "error_gap",
     "exact_levels",
     "invert",
+    "mix_weights",
+    "negative_guidance",
     "prediction_target",
     "reference_levels",
+    "regularise_noise",
     "target_noise",
     "to_epsilon",
+    "weight_offset",
 ]

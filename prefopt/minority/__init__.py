@@ -4,6 +4,7 @@ from prefopt.minority.ema import ema_decay, ema_update
 from prefopt.minority.margins import MARGINS, margin
 from prefopt.minority.metric import MinorityMetric, crowd_margin, minority_metric
 from prefopt.minority.scale import RunningScale, global_scale, reference_scale, scale_by_rms
+from prefopt.minority.transforms import filter_minority, flip_minority, majority_vote
 from prefopt.minority.weights import WEIGHTS
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "crowd_margin",
     "ema_decay",
     "ema_update",
+    "filter_minority",
+    "flip_minority",
     "global_scale",
+    "majority_vote",
     "margin",
     "minority_metric",
     "reference_scale",

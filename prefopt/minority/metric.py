@@ -24,14 +24,14 @@ def minority_metric(a_MB: Tensor) -> MinorityMetric:
     """Metric of scaled annotator logits a [M, B] (rho * z / RMS), positive where an annotator agrees with the label.
 
     The std is the unbiased one over annotators, of logits and not of probabilities. Results are float32, or float64
-    for float64 logits; finite logits never give NaN. The metric of the opposite label is minority_metric(-a), and
-    its u is stability - u. Raises ValueError for fewer than two annotators or another shape.
+    for float64 logits, and carry no gradient; finite logits never give NaN. The metric of the opposite label is
+    minority_metric(-a), and its u is stability - u. Raises ValueError for fewer than two annotators or another shape.
     """
     if a_MB.dim() != 2:
         raise ValueError(f"annotator logits must have shape [M, B], got {list(a_MB.shape)}")
     if a_MB.shape[0] < 2:
         raise ValueError(f"the minority metric needs at least two annotators, got {a_MB.shape[0]}")
-    wide = a_MB.to(torch.float64).clamp(-_LARGEST, _LARGEST)
+    wide = a_MB.detach().to(torch.float64).clamp(-_LARGEST, _LARGEST)
     confidence = torch.sigmoid(-wide).mean(dim=0)
     stability = (wide - wide[0]).std(dim=0, correction=1).clamp(max=1.0)
     result = torch.promote_types(a_MB.dtype, torch.float32)

@@ -2,8 +2,9 @@
 
 Which RMS: `RunningScale` (of completed optimizer steps), `global_scale` (of the current global batch) or
 `reference_scale` (Adaptive-DPO's public per-micro-batch arithmetic). Scaled logits are float64, so that no finite
-float32 gap overflows. An annotator without a scale (zero RMS) makes all logits 0, hence u = 0: the others alone
-would look like disagreement. Shape key: M annotators (0 is the policy), B pairs.
+float32 gap overflows. An annotator without a scale makes all logits 0, hence u = 0: the others alone would look like
+disagreement. All three hold an RMS below `RMS_FLOOR` for no scale, so that rounding noise is never blown up into
+logits of size rho. Shape key: M annotators (0 is the policy), B pairs.
 """
 
 import math
@@ -14,13 +15,13 @@ import torch
 from torch import Tensor
 
 RMS_FLOOR = 1e-7
-"""Below this running RMS there is nothing but rounding noise (a cached reference leaves about 3e-8)."""
+"""Below this RMS there is nothing but rounding noise (a cached reference leaves about 3e-8 before training moves)."""
 
 
-def scale_by_rms(z_MB: Tensor, rms_M: Tensor, rho: float) -> Tensor:
-    """rho * z / rms, float64 [M, B], without gradient; zeros if any RMS is 0."""
+def scale_by_rms(z_MB: Tensor, rms_M: Tensor, rho: float, floor: float = 0.0) -> Tensor:
+    """rho * z / rms, float64 [M, B], without gradient; zeros if any RMS is 0, below the floor or NaN."""
     wide, rms = z_MB.detach().to(torch.float64), rms_M.to(z_MB.device, torch.float64)
-    usable = (rms > 0).all()
+    usable = ((rms > 0) & (rms >= floor)).all()
     return torch.where(usable, wide / torch.where(usable, rms, 1.0).unsqueeze(1) * rho, 0.0)
 
 
@@ -31,15 +32,17 @@ def global_scale(z_MB: Tensor, sum_squares_M: Tensor, count: int, rho: float) ->
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    return scale_by_rms(z_MB, (sum_squares_M.to(torch.float64) / count).sqrt(), rho)
+    return scale_by_rms(z_MB, (sum_squares_M.to(torch.float64) / count).sqrt(), rho, RMS_FLOOR)
 
 
 def reference_scale(z_MB: Tensor, rho_l2: float) -> Tensor:
     """rho_l2 * z / ||z||_2, the norm per annotator over the micro-batch given; float64 [M, B].
 
-    Published arithmetic (public code, rho 15): it depends on the micro-batch. rho_l2 = rho * sqrt(B).
+    Published arithmetic (public code, rho 15): it depends on the micro-batch. rho_l2 = rho * sqrt(B). Where the public
+    code divides 0 by 0, or noise by noise, all logits are 0.
     """
-    return scale_by_rms(z_MB, z_MB.detach().to(torch.float64).square().sum(dim=1).sqrt(), rho_l2)
+    norm = z_MB.detach().to(torch.float64).square().sum(dim=1).sqrt()
+    return scale_by_rms(z_MB, norm, rho_l2, RMS_FLOOR * math.sqrt(z_MB.shape[1]))
 
 
 class RunningScale:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.config.objective import AdaptiveDpoParams, AdaptiveParams
 from prefopt.minority.margins import MARGINS, margin
 from prefopt.minority.weights import WEIGHTS
 from prefopt.objectives.base import Objective, ObjectiveResult, PairErrors
@@ -24,16 +24,19 @@ def adaptive_dpo(errors: PairErrors, params: AdaptiveDpoParams) -> ObjectiveResu
     logit = 0.5 * params.beta * errors.gap()
     u = errors.require("u")
     weight = WEIGHTS[params.weight](u, params.weight_factor, params.weight_intercept)
-    shift = _margin(errors, u, params)
+    shift = adaptive_margin(errors, u, params)
     metrics = pair_metrics(errors, logit) | {"u": u, "weight": weight, "margin": shift}
     return ObjectiveResult(-weight * logsigmoid(logit - shift), metrics)
 
 
-def _margin(errors: PairErrors, u_B: Tensor, params: AdaptiveDpoParams) -> Tensor:
+def adaptive_margin(errors: PairErrors, u_B: Tensor, params: AdaptiveParams) -> Tensor:
+    """G [B] in the scale that the params choose. Raises ValueError if it needs margin_mean and that is missing."""
     if params.margin == "none":
         return torch.zeros_like(u_B)
     mean_z0 = errors.require("margin_mean")
     return margin(u_B, mean_z0, 0.5 * params.beta, MARGINS[params.margin], params.margin_scale)
 
 
-ADAPTIVE_DPO = Objective("adaptive_dpo", AdaptiveDpoParams, adaptive_dpo)
+ADAPTIVE_DPO = Objective(
+    "adaptive_dpo", AdaptiveDpoParams, adaptive_dpo, needs=frozenset({"reference", "u", "margin_mean"})
+)

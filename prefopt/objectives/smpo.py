@@ -59,4 +59,4 @@ def smpo(errors: PairErrors, params: SmpoParams) -> ObjectiveResult:
     return ObjectiveResult(-logsigmoid(factor * logit), metrics)
 
 
-SMPO = Objective("smpo", SmpoParams, smpo)
+SMPO = Objective("smpo", SmpoParams, smpo, needs=frozenset({"reference", "alpha"}))
