@@ -47,7 +47,7 @@ def main() -> None:
             if process.returncode:
                 raise SystemExit(f"the {run} run failed with exit code {process.returncode}")
             figures |= {f"{run}_run_seconds": time.monotonic() - started, f"{run}_run_peak_pss_gb": peak / 1e9}
-        for log in sorted(Path(place).glob("run/logs/*/*.json")):
+        for log in sorted(Path(place).glob("run/logs/*/[0-9a-f]*.json")):
             figures[f"{log.parent.name}_seconds"] = json.loads(log.read_text())["seconds"]
     for name, value in figures.items():
         print(f"{name}: {value:.2f}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefopt.config.base import Branch, Count
 
@@ -32,8 +32,23 @@ class AccuracyConfig(Branch):
     """Timesteps and noises per pair."""
 
 
+class NegativeConfig(Branch):
+    """Diffusion-NPO (arXiv 2505.11245): a model tuned on reversed pairs takes guidance's unconditional branch.
+
+    Its weights there are base + positive_share (tuned - base) + negative_share (negative - base).
+    """
+
+    weights_from: str
+    """The negative model, tuned with `labels.reverse`: an earlier run's directory, a model, LoRA weights, a hub id."""
+    positive_share: Annotated[float, Field(ge=0.0)] = 1.0
+    """The public code's 1 - merge_weight; published: 1 for SD1.5 and SDXL."""
+    negative_share: Annotated[float, Field(ge=0.0)] = 1.0
+
+
 OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
 """Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""
+PLACES = {"negative": {"weights_from"}}
+"""Fields of EvaluateConfig that name weights: their digests enter keys in their stead."""
 
 
 class EvaluateConfig(Branch):
@@ -46,6 +61,8 @@ class EvaluateConfig(Branch):
     samples_per_prompt: Count = 1
     seed: int = 0
     sampler: SamplerConfig = SamplerConfig()
+    negative: NegativeConfig | None = None
+    """Draw the tuned model's images with a negative model."""
     rewards: Annotated[tuple[str, ...], Field(min_length=1)]
     """The first is the headline. It must not be a reward that labels or scores the training pairs."""
     allow_training_rewards: bool = False
@@ -60,3 +77,9 @@ class EvaluateConfig(Branch):
     """Prompts per work unit."""
     grid_prompts: Count = 12
     """Prompts shown side by side in the report."""
+
+    @model_validator(mode="after")
+    def _a_negative_is_guided_by(self) -> "EvaluateConfig":
+        if self.negative and self.sampler.guidance <= 1.0:
+            raise ValueError("negative needs sampler.guidance above 1: else no unconditional branch is asked")
+        return self

@@ -37,6 +37,18 @@ class PanelConfig(Branch):
     """Scale of the annotator logits in RMS units (arXiv 2503.16921: 15 / sqrt(16))."""
 
 
+class RegularisationConfig(Branch):
+    """Noise regularisation of ReNoise (arXiv 2403.14602); the defaults are the public code's, for latents of 32x32 and
+    more: on tiny ones `pair_weight` must be smaller."""
+
+    rounds: Count = 4
+    patch_weight: Annotated[float, Field(ge=0.0)] = 0.065
+    """Step size by which 4x4 patches are pulled towards the prediction on honestly noised data."""
+    pair_weight: Annotated[float, Field(ge=0.0)] = 20.0
+    """Step size by which the correlation with shifted copies is pulled towards 0."""
+    rolls: Count = 5
+
+
 class VisitConfig(Branch):
     """Training visits: which timestep, noise, flip and inverted latent each draw of a pair uses."""
 
@@ -46,6 +58,9 @@ class VisitConfig(Branch):
     steps: Count = 5
     """Levels of the inversion grid."""
     renoise_steps: Annotated[int, Field(ge=0)] = 1
+    average: tuple[Annotated[int, Field(ge=0)], Count] | None = None
+    """The predictions lo, ..., hi - 1 of a level whose mean takes the step; by default all of them, as SmPO does."""
+    regularisation: RegularisationConfig | None = None
     grid: Literal["exact", "reference"] = "exact"
     drop_prompt: Share = 0.0
     """Share of visits that train on the empty prompt."""
@@ -53,6 +68,15 @@ class VisitConfig(Branch):
     """Share of images that are mirrored, drawn per image."""
     batch: Count = 32
     """Pairs per inversion batch: fixed and padded, since a row's result depends on the batch's size."""
+
+    @model_validator(mode="after")
+    def _average_is_there(self) -> "VisitConfig":
+        if self.average and not self.average[0] < self.average[1] <= self.renoise_steps + 1:
+            raise ValueError(
+                f"average {list(self.average)} must be lo, hi with lo < hi <= renoise_steps + 1 ="
+                f" {self.renoise_steps + 1}"
+            )
+        return self
 
 
 OUTSIDE_KEYS = frozenset({"unit_images"})

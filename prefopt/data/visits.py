@@ -113,9 +113,11 @@ def inverted_store_family(latents: Mapping[str, Any], models: Mapping[str, str],
 
     The batch shape is part of it: results depend on it.
     """
+    optional = config.model_dump(mode="json", include={"average", "regularisation"}, exclude_none=True)
     return {
         **latents,
         **models,
+        **optional,
         "inversion": config.inversion,
         "steps": config.steps,
         "renoise_steps": config.renoise_steps,

@@ -12,6 +12,7 @@ from prefopt.data.store import RowStore, pack_array
 from prefopt.data.tables import padded
 from prefopt.data.visits import VisitBatch, read_visits
 from prefopt.diffusion.inversion import Predict, invert
+from prefopt.diffusion.regularise import NoiseRegularisation
 from prefopt.distributed.stores import inverted_store, latent_store
 from prefopt.models.families import Pipeline, encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule, prediction_type
@@ -43,8 +44,17 @@ class VisitInverter:
             renoise_steps=self._settings.renoise_steps,
             grid=self._settings.grid,
             prediction_type=self._prediction_type,
+            average=self._settings.average,
+            regularisation=self._regularisation(visits),
         )
         return xt.cpu().numpy().reshape(2, -1, *xt.shape[1:])
+
+    def _regularisation(self, visits: VisitBatch) -> NoiseRegularisation | None:
+        how = self._settings.regularisation
+        if how is None:
+            return None
+        noise = torch.from_numpy(visits.noise()).repeat(2, 1, 1, 1)
+        return NoiseRegularisation(noise, self._settings.seed, **how.model_dump())
 
 
 def append_inverted(store: RowStore, keys: list[str], xt: np.ndarray) -> None:

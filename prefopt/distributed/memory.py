@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prefopt.config.cluster import ClusterConfig
-from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.config.objective import AdaptiveParams
 from prefopt.config.train import TrainConfig
 from prefopt.errors import ConfigError
 from prefopt.models.size import UNetSize
+from prefopt.objectives import OBJECTIVES
 
 STATES_SHARE = 0.6
 """Of a worker's memory: what `auto` gives to weights, gradients and optimizer. The rest is for activations."""
@@ -57,14 +58,14 @@ def states_memory(size: UNetSize, train: TrainConfig, zero: int, *, workers: int
 
 def _beside_policy(size: UNetSize, train: TrainConfig, zero: int, trained: int, workers: int) -> int:
     compute, averages = _BYTES[train.precision], 2 if _has_averages(train) else 0
-    frozen = size.total if train.method == "lora" else size.total * (train.reference == "live")
+    frozen = size.total if train.method == "lora" else size.total * has_live_reference(train)
     copies = compute * (frozen + averages * trained) / (workers if zero == 3 else 1)
     shadows = 4 * averages * trained / (workers if zero else 1)
     return int(copies + shadows)
 
 
 def _has_averages(train: TrainConfig) -> bool:
-    return isinstance(train.objective, AdaptiveDpoParams) and train.objective.u.source != "offline"
+    return isinstance(train.objective, AdaptiveParams) and train.objective.u.source != "offline"
 
 
 def worker_memory(cluster: ClusterConfig, workers: int) -> float:
@@ -106,3 +107,8 @@ def _candidates(size: UNetSize, train: TrainConfig, per_node: int) -> Iterator[t
     first = {"none": 0, "optimizer": 1, "all": 3}[train.offload]
     for stage in range(first, 4):
         yield stage, states_memory(size, train, stage, workers=train.workers, per_node=per_node)
+
+
+def has_live_reference(train: TrainConfig) -> bool:
+    """Whether training asks a reference model."""
+    return train.reference == "live" and OBJECTIVES[train.objective.name].has_reference

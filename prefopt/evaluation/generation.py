@@ -65,6 +65,13 @@ def _tuned_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
     return unet
 
 
+def whole_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
+    """A tuned model's UNet without adapters: LoRA weights are merged into the UNet of `below`."""
+    if (directory / MODEL_INDEX).is_file():
+        return _tuned_unet(directory, below)
+    return load_unet(WeightsSource(directory.name, str(directory), None, "", below), below)
+
+
 class ImageGenerator:
     """Draws images with one pipeline. An image depends on its prompt, sample, seed and the batch's size alone."""
 

@@ -16,6 +16,7 @@ from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Shown
 from prefopt.evaluation.training import course, training_panels
+from prefopt.objectives.titles import TITLES
 
 _FORMATS = {
     "percent": wording.percent,
@@ -76,7 +77,7 @@ def _markdown_cell(text: object) -> str:
 def _values(inputs: ReportInputs) -> dict[str, Any]:
     config, results = inputs.config, inputs.results
     level = config.evaluate.bootstrap.level
-    name, arxiv = wording.OBJECTIVES.get(config.train.objective.name, (config.train.objective.name, ""))
+    name, arxiv = TITLES[config.train.objective.name]
     return {
         "version": __version__,
         "config": config,

@@ -8,12 +8,6 @@ from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.statistics import Estimate
 from prefopt.models.identity import EMBEDDED
 
-OBJECTIVES = {
-    "dpo": ("Diffusion-DPO", "2311.12908"),
-    "adaptive_dpo": ("Adaptive-DPO", "2503.16921"),
-    "smpo": ("SmPO-Diffusion", "2506.02698"),
-}
-"""What an objective is called in print, and its arXiv id."""
 METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
 
 

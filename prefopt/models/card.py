@@ -10,9 +10,9 @@ from prefopt.config import RunConfig
 from prefopt.models.families import SDXL, ModelFamily
 from prefopt.models.identity import is_hub_id
 from prefopt.models.sources import TrainingWeights, WeightsSource
+from prefopt.objectives.titles import TITLES
 
 CARD = "README.md"
-_TITLES = {"dpo": "Diffusion-DPO", "adaptive_dpo": "Adaptive-DPO", "smpo": "SmPO-Diffusion"}
 _FIGURES = {
     "loss": "loss",
     "accuracy": "implicit accuracy on training pairs",
@@ -37,7 +37,7 @@ def model_card(
     """
     lora = config.train.method == "lora"
     method = f"LoRA, rank {config.train.lora.rank}" if lora else "full fine-tuning"
-    title = _TITLES.get(config.train.objective.name, config.train.objective.name)
+    title = TITLES[config.train.objective.name][0]
     front = yaml.safe_dump(_front_matter(config, family, weights), sort_keys=False, allow_unicode=False)
     sections = [
         f"---\n{front}---",

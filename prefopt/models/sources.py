@@ -92,6 +92,15 @@ def training_weights(config: RunConfig) -> TrainingWeights:
     return TrainingWeights(base, init, reference)
 
 
+def negative_weights(config: RunConfig) -> WeightsSource | None:
+    """The weights that `evaluate.negative` names, if there is one. Raises InputError as `training_weights`."""
+    negative = config.evaluate.negative
+    if negative is None:
+        return None
+    weights = training_weights(config)
+    return find_weights(negative.weights_from, "evaluate.negative.weights_from", [weights.base, weights.init.below])
+
+
 def base_weights(model: ModelConfig) -> WeightsSource:
     """The base model as a source of weights. InputError as `model_digest`."""
     name = "prefopt's embedded world" if model.path == EMBEDDED else _shown(model.path)

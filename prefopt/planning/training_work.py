@@ -8,8 +8,9 @@ what little need not go back at all: the layers before the first adapter. Gradie
 
 from prefopt.config import RunConfig
 from prefopt.config.evaluate import SamplerConfig
-from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.config.objective import AdaptiveParams
 from prefopt.config.train import TrainConfig
+from prefopt.distributed.memory import has_live_reference
 from prefopt.models.size import UNetSize, unet_size
 from prefopt.planning.amounts import Item, Write, some
 from prefopt.planning.flops import Flops, ForwardCosts
@@ -24,7 +25,7 @@ def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[
     """What training does and writes: both images of every visit through the policy, the reference and the averages."""
     train, images = config.train, 2 * visits
     flops, precision = costs.unet(config.score.resolution), train.precision
-    live, averages = train.reference == "live", _AVERAGES * has_averages(train)
+    live, averages = has_live_reference(train), _AVERAGES * has_averages(train)
     ahead = images * _looks_ahead(train) * (1 + averages + live)
     items = some(
         Item("UNet forwards and backwards of the policy", images, policy_flops(flops, train), precision),
@@ -64,12 +65,12 @@ def checkpoint_bytes(size: UNetSize, train: TrainConfig) -> float:
 
 def has_averages(train: TrainConfig) -> bool:
     """Whether the policy's averages judge each pair."""
-    return isinstance(train.objective, AdaptiveDpoParams) and train.objective.u.source != "offline"
+    return isinstance(train.objective, AdaptiveParams) and train.objective.u.source != "offline"
 
 
 def _looks_ahead(train: TrainConfig) -> bool:
     """Whether each step first passes over its whole batch without gradient."""
-    return isinstance(train.objective, AdaptiveDpoParams) and train.objective.u.normalise == "global"
+    return isinstance(train.objective, AdaptiveParams) and train.objective.u.normalise == "global"
 
 
 def _watched(train: TrainConfig, costs: ForwardCosts) -> tuple[Item, ...]:

@@ -1,5 +1,6 @@
 """score: rewards, soft preference, offline minority metric, latents, and the visits that training will make."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from prefopt.data.scales import Scales, measure_scales, scaled_margin
 from prefopt.data.schema import REWARDS, SCORES
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import latent_key, plan_visits
-from prefopt.distributed.costly import scored_images
+from prefopt.distributed.costly import CostlyRows, scored_images
 from prefopt.errors import InputError
 from prefopt.minority.metric import crowd_margin
 from prefopt.minority.panel import panel_metric
@@ -24,6 +25,7 @@ from prefopt.objectives.smpo import reward_preference
 from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext, StageResult, costly_rows
 from prefopt.stages.keys import planned_visits
+from prefopt.stages.relabel import relabelled
 
 NUM_TIMESTEPS = 1000
 
@@ -35,38 +37,58 @@ def run(context: StageContext) -> StageResult:
     labels = read_tables(context.parents["inject"], "labels-").sort_by(
         [("pair_id", "ascending"), ("vote_id", "ascending")]
     )
-    visits = _plan(config, pairs, labels)
     costly = costly_rows(context)
-    names = config.score.reward_names()
-    costly.fill_images(read_tables(ingest, "images-"), pairs, names, _wanted_latents(pairs, visits))
+    names, images = config.score.reward_names(), read_tables(ingest, "images-")
+    scored: Scored | None = None
+    if config.labels.relabel != "none":
+        costly.fill_images(images, pairs, names, {})
+        scored = _judge(config, costly, pairs, labels)
+    visits = _plan(config, pairs, labels, scored.scores if scored else None)
+    costly.fill_images(images, pairs, names, _wanted_latents(pairs, visits))
+    scored = scored or _judge(config, costly, pairs, labels)
     if config.score.visits.inversion != "none":
         costly.fill_inversions(pairs, visits)
     if config.train.reference == "cached":
         visits = costly.reference_errors(pairs, visits)
-    rewards = costly.reward_scores(pairs, names)
+    context.output.write_bytes("scales.json", scored.scales.model_dump_json(indent=1).encode())
+    context.output.write_table("scores-00000.parquet", scored.scores)
+    context.output.write_table("rewards-00000.parquet", _reward_table(config, pairs, scored.rewards))
+    context.output.write_table("visits-00000.parquet", visits)
+    visited = len(visits["pair_id"].unique())
+    return StageResult(
+        rows=Rows(in_=pairs.num_rows, out=scored.scores.num_rows),
+        files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
+        summary={"visits": visits.num_rows, "pairs_visited": visited},
+    )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of every pair."""
+
+    rewards: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Of image_0 and image_1, by name."""
+    scales: Scales
+    scores: pa.Table
+
+
+def _judge(config: RunConfig, costly: CostlyRows, pairs: pa.Table, labels: pa.Table) -> Scored:
+    rewards = costly.reward_scores(pairs, config.score.reward_names())
     crowd, majority = _crowd(config, pairs, labels)
     train = np.asarray(pairs["split"].to_numpy(zero_copy_only=False) == "train")
     scales = measure_scales(
         {name: (first[train], second[train]) for name, (first, second) in rewards.items()},
         crowd[train & ~np.isnan(crowd)],
     )
-    scores = _scores(config, pairs, rewards, crowd, majority, scales)
-    context.output.write_bytes("scales.json", scales.model_dump_json(indent=1).encode())
-    context.output.write_table("scores-00000.parquet", scores)
-    context.output.write_table("rewards-00000.parquet", _reward_table(pairs, rewards))
-    context.output.write_table("visits-00000.parquet", visits)
-    visited = len(visits["pair_id"].unique())
-    return StageResult(
-        rows=Rows(in_=pairs.num_rows, out=scores.num_rows),
-        files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
-        summary={"visits": visits.num_rows, "pairs_visited": visited},
-    )
+    return Scored(rewards, scales, _scores(config, pairs, rewards, crowd, majority, scales))
 
 
-def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table) -> pa.Table:
+def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table | None) -> pa.Table:
     train = pairs.filter(pc.equal(pairs["split"], "train")).to_pylist()
     images = {pair["pair_id"]: (pair["image_0"], pair["image_1"]) for pair in train}
-    examples = list(training_examples(labels.to_pylist(), images, config.labels.rule))
+    votes = labels.filter(pc.is_in(labels["pair_id"], pa.array(list(images), pa.string())))
+    seen = relabelled(votes, scores, config.labels)
+    examples = list(training_examples(seen.to_pylist(), images, config.labels.rule))
     if not examples:
         raise InputError(
             f"No pair of the training split has a label that is not a tie ({len(train)} pairs): give more data, or"
@@ -145,14 +167,15 @@ def _alpha(config: AlphaConfig, scores: tuple[np.ndarray, np.ndarray], scales: S
     return reward_preference(first, second, low, high).numpy()
 
 
-def _reward_table(pairs: pa.Table, rewards: dict[str, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+def _reward_table(config: RunConfig, pairs: pa.Table, rewards: dict[str, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
     """One row per unique (image, prompt) and reward, sorted."""
     tables = []
     images, prompts = zip(*scored_images(pairs), strict=True)
     for name, scores in rewards.items():
         count = len(images)
         columns = [images, [prompt_id(prompt) for prompt in prompts], [name] * count]
-        tables.append(pa.table([*columns, [reward_spec(name).version] * count, np.concatenate(scores)], schema=REWARDS))
+        version = reward_spec(name, config).version
+        tables.append(pa.table([*columns, [version] * count, np.concatenate(scores)], schema=REWARDS))
     if not tables:
         return REWARDS.empty_table()
     keys = ["image_id", "prompt_id", "reward", "version"]

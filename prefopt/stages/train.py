@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
+from prefopt.config.objective import AdaptiveParams
 from prefopt.data.ids import digest
 from prefopt.data.manifest import Rows
 from prefopt.data.storage import Storage
@@ -92,7 +93,7 @@ def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Se
     }
     if context.config.train.method == "lora":
         summary[LORA_BASE] = job.weights.init.below.digest
-    if objective.name == "adaptive_dpo":
+    if isinstance(objective, AdaptiveParams):
         summary |= {"margin_scale": objective.margin_scale, "u_source": objective.u.source}
     return StageResult(rows=Rows(**{"in": visits, "out": visits}), files=files, summary=summary)
 

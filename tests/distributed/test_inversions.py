@@ -15,11 +15,37 @@ from prefopt.data.visits import LATENT_DTYPE
 from prefopt.diffusion.inversion import invert
 from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.stores import inverted_store, latent_store
+from prefopt.errors import ConfigError
 from prefopt.models.families import encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule
 from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY
 from tests.kit.training import training_config, training_context
 from tests.kit.weights import lora_directory
+
+
+def test_averaging_and_regularisation_have_stores_of_their_own(tmp_path: Path) -> None:
+    """And change what is stored; without them the store is that of always."""
+    model, visits = TINY["sd15"](tmp_path / "base"), {"renoise_steps": 2}
+    gentle = {"rounds": 1, "patch_weight": 0.01, "pair_weight": 0.01}
+    ways = {"plain": {}, "average": {"average": [2, 3]}, "regular": {"regularisation": gentle}}
+    seen = {}
+    for name, more in ways.items():
+        config = training_config(model, tmp_path / "store", inversion="renoise", visits=visits | more)
+        context = training_context(tmp_path / name, config)
+        store = inverted_store(context.store, config)
+        store.refresh()
+        keys = read_tables(context.parents["score"], "visits-")["inverted_key"].to_pylist()
+        seen[name] = unpack_arrays(store.get(keys, ["xt_0"])["xt_0"], LATENT_SHAPE, LATENT_DTYPE)
+    assert len(list((tmp_path / "store" / "inverted").iterdir())) == 3
+    assert np.isfinite(seen["regular"]).all()
+    assert np.abs(seen["average"] - seen["plain"]).max() > 1e-3
+    assert np.abs(seen["regular"] - seen["plain"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("average", [[1, 1], [0, 3], [2, 1]])
+def test_an_average_that_is_not_there_is_refused(tmp_path: Path, average: list[int]) -> None:
+    with pytest.raises(ConfigError, match="average"):
+        training_config(tmp_path, tmp_path, visits={"average": average})
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

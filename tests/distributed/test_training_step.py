@@ -9,13 +9,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from prefopt.config.objective import AdaptiveDpoParams, EmaConfig, MinorityConfig
-from prefopt.config.train import OptimizerConfig
+from prefopt.config.objective import AdaptiveDpoParams, EmaConfig, KtoParams, MapoParams, MinorityConfig, SftParams
+from prefopt.config.train import OptimizerConfig, TrainConfig
 from prefopt.distributed.training.averages import Averages, Shards
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import StepOutcome, learning_rate
-from prefopt.distributed.training.records import rank_correlation, record_line, step_record
+from prefopt.distributed.training.records import pair_arrays, rank_correlation, record_line, step_record
 from prefopt.distributed.training.step import StepFailure, Trainer, gather_pairs
+from prefopt.health.monitor import HealthMonitor
 from prefopt.models.adapters import FAST, SLOW
 from prefopt.models.families import Conditioning
 
@@ -121,6 +122,47 @@ def test_broken_figures_stop_an_applied_step_only(applied: bool) -> None:
         record = json.loads(record_line(step_record(1, 1e-3, outcome, values)))
         assert record["skipped"] is True
         assert record["loss"] is None
+
+
+class _WithoutReference(_Models):
+    def predict(self, who: str, batch: MicroBatch) -> Tensor:
+        raise AssertionError(f"the {who} was asked")
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("params", [SftParams(), MapoParams()], ids=lambda params: params.name)
+def test_an_objective_without_a_reference_asks_for_none(params: Any) -> None:
+    models = _WithoutReference([True])
+    _, values = Trainer(models, Averages(models, (), EmaConfig()), params).step([_batch()], 1e-3)
+    assert {"loss", "error_w", "error_l"} <= values.keys()
+    assert not {"z", "reference_w", "distance"} & values.keys()
+    observed = HealthMonitor(TrainConfig(objective=params)).observe(
+        1, applied=True, grad_norm=1.0, values=pair_arrays(values)
+    )
+    assert observed.figures["winner_drift"] is None
+
+
+@pytest.mark.usefixtures("process_group")
+def test_means_are_those_of_the_steps_before_and_part_of_the_state() -> None:
+    """KTO's reference point: 0 in the first step, then the mean gain of the first, clipped at 0."""
+
+    def trainer(outcomes: list[bool]) -> Trainer:
+        models = _Models(outcomes)
+        return Trainer(models, Averages(models, (), EmaConfig()), KtoParams())
+
+    whole = trainer([True, True, False, True])
+    _, first = whole.step([_batch()], 1e-3)
+    assert first["reference_point"].tolist() == [0.0, 0.0]
+    assert not [name for name in first if name.startswith("mean of")]
+    _, second = whole.step([_batch()], 1e-3)
+    gain = 0.5 * ((first["reference_w"] - first["error_w"]) + (first["reference_l"] - first["error_l"]))
+    assert second["reference_point"].tolist() == pytest.approx([max(0.0, float(gain.mean()))] * 2)
+    state = json.loads(json.dumps(whole.state_dict()))
+    whole.step([_batch()], 1e-3)
+    assert whole.state_dict() == state
+    again = trainer([True])
+    again.load_state_dict(state)
+    assert again.state_dict() == state
 
 
 @pytest.mark.usefixtures("process_group")

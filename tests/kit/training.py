@@ -25,7 +25,13 @@ PROMPTS = ("a red circle", "a blue square", "a green cross", "a yellow circle")
 
 
 def training_config(
-    model: Path, store: Path, *, inversion: str = "none", grid: str = "exact", **train: Any
+    model: Path,
+    store: Path,
+    *,
+    inversion: str = "none",
+    grid: str = "exact",
+    visits: dict[str, Any] | None = None,
+    **train: Any,
 ) -> RunConfig:
     """A config for a few steps on two micro-batches of four pairs each."""
     defaults: dict[str, Any] = {
@@ -38,7 +44,7 @@ def training_config(
         "objective": {"name": "dpo", "beta": 2000},
     }
     panel = {"rewards": ["world/style", "world/taste"]}
-    visits = {"inversion": inversion, "grid": grid, "steps": 2, "drop_prompt": 0.2, "flip": 0.5}
+    visits = {"inversion": inversion, "grid": grid, "steps": 2, "drop_prompt": 0.2, "flip": 0.5, **(visits or {})}
     tree = {
         "name": "kit",
         "store": str(store),

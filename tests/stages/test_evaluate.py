@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prefopt.config.evaluate import NegativeConfig
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
-from prefopt.models.sources import training_weights
+from prefopt.models.sources import negative_weights, training_weights
 from prefopt.rewards import reward_spec
 from prefopt.stages.evaluate import choose_prompts, run
 from tests.kit.evaluation import evaluation_context, other_output
@@ -117,6 +118,7 @@ def worker(context, **evaluate):
         units.EvaluationJob(
             config=config,
             weights=training_weights(config),
+            negative=negative_weights(config),
             rewards=tuple(reward_spec(name) for name in config.evaluate.rewards),
             tuned=context.parents["train"].storage.child("model"),
             output=context.output,
@@ -154,6 +156,23 @@ def test_several_samples_per_prompt_have_rows_of_their_own(context, result, tmp_
         ("a blue cross", 1),
     ]
     assert len({row["png"] for row in rows}) == 4
+
+
+def test_a_negative_model_changes_the_tuned_images_alone(context, result, tmp_path):
+    """The base as its own negative is plain guidance of the tuned model's conditional branch by the base's."""
+    payload = {"kind": "images", "model": "tuned", "number": 0, "prompts": ["a red circle", "a blue cross"]}
+
+    def drawn(name, **evaluate):
+        made = worker(other_output(context, tmp_path / name), **evaluate)
+        made(payload)
+        return [row["png"] for row in made._job.output.read_table("images-tuned-00000.parquet").to_pylist()]
+
+    def negative(**shares):
+        return NegativeConfig(weights_from=context.config.model.path, **shares)
+
+    plain, guided = drawn("plain"), drawn("negative", negative=negative())
+    assert guided == plain  # base + 1 (tuned - base) + 1 (base - base) is the tuned model
+    assert drawn("apart", negative=negative(positive_share=0.0)) != plain
 
 
 def test_prompts_are_the_first_in_a_fixed_order():

@@ -45,6 +45,8 @@ class MicroBatch:
     """Soft preference for the winner, float32 [B]."""
     u: Tensor | None
     """Offline minority metric of the label, float32 [B]."""
+    weight: Tensor | None = None
+    """The label's weight, float32 [B]."""
     reference: tuple[Tensor, Tensor] | None = None
     """The reference's errors of winner and loser, float32 [B] each, where they were computed beforehand."""
 
@@ -72,6 +74,7 @@ def make_micro_batch(rows: pa.Table, visits: VisitBatch, prompts: PromptEmbeddin
         label=torch.from_numpy(np.maximum(visits.label, 1.0 - visits.label)).to(how.device, torch.float32),
         alpha=_optional(rows, "alpha", how.device),
         u=_optional(rows, "u", how.device),
+        weight=_optional(rows, "weight", how.device),
         reference=_cached_reference(rows, first_wins, how.device),
     )
 

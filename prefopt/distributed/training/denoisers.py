@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prefopt.config import RunConfig
+from prefopt.distributed.memory import has_live_reference
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import PolicyEngine, shard_frozen
 from prefopt.models.adapters import FAST, POLICY, REFERENCE, SLOW, acting, adapter_parameters, add_adapters
@@ -39,7 +40,8 @@ def build_denoisers(
     world_size: int,
     zero_options: Mapping[str, Any],
 ) -> Denoisers:
-    """Load the models of a run. With `reference: cached` there is no reference, and it must not be asked."""
+    """Load the models of a run. There is a reference where the objective has one and `reference` is live; else it must
+    not be asked."""
     kind = LoraDenoisers if config.train.method == "lora" else FullDenoisers
     return kind(config, weights, averages, device, world_size, zero_options)
 
@@ -62,7 +64,7 @@ class LoraDenoisers:
         train, below, reference = config.train, weights.init.below, weights.reference
         unet = load_unet(below, weights.base).to(device)
         start = read_adapter(unet, weights.init) if weights.init.onto else None
-        live = train.reference == "live"
+        live = has_live_reference(train)
         self._acting: dict[str, str | None] = {who: who for who in (POLICY, *averages)}
         if live and reference.onto and reference.onto.digest == below.digest:
             load_adapter(unet, reference, REFERENCE)
@@ -109,7 +111,7 @@ class FullDenoisers:
     ) -> None:
         unet = load_unet(weights.init, weights.base).to(device)
         frozen = {who: copy.deepcopy(unet) for who in averages}
-        if config.train.reference == "live":
+        if has_live_reference(config.train):
             alike = weights.reference.digest == weights.init.digest
             frozen[REFERENCE] = copy.deepcopy(unet) if alike else load_unet(weights.reference, weights.base)
         unet.requires_grad_(True)

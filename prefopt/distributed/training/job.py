@@ -24,10 +24,11 @@ PLAN_SCHEMA = pa.schema(
         pa.field("prompt", pa.int32()),
         pa.field("alpha", pa.float64()),
         pa.field("u", pa.float64()),
+        pa.field("weight", pa.float64()),
     ]
 )
-"""The visits, each with its prompt's place in the list of prompts, and alpha and u of its own label: P(the winner
-is better) and the minority metric of the label as it stands. Null where the score stage made none."""
+"""The visits, each with its prompt's place in the list of prompts, and alpha, u and weight of its own label: P(the
+winner is better), the minority metric of the label as it stands, and 1 - u. Null where the score stage made none."""
 
 
 @dataclass(frozen=True)

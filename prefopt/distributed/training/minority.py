@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefopt.config.objective import AdaptiveDpoParams, MinorityConfig
+from prefopt.config.objective import AdaptiveParams, MinorityConfig
 from prefopt.minority.metric import minority_metric
 from prefopt.minority.scale import RunningScale, global_scale, reference_scale
 
@@ -39,7 +39,7 @@ class Window:
 class MinorityJudge:
     """Turns annotators' gaps z [M, B], the policy's first, into u. Holds the running scale."""
 
-    def __init__(self, params: AdaptiveDpoParams) -> None:
+    def __init__(self, params: AdaptiveParams) -> None:
         self.config: MinorityConfig = params.u
         self.online = params.u.source != "offline"
         self._scale = RunningScale(3 if self.online else 1, params.u.decay, params.u.warmup)

@@ -8,20 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
+from prefopt.config.objective import AdaptiveParams, DroDpoParams, ObjectiveConfig, SmpoParams, WeightedDpoParams
 from prefopt.config.train import TrainConfig
 from prefopt.data.ids import row_uniform
 from prefopt.data.labels import TIE
 from prefopt.distributed.training.job import PLAN_SCHEMA
 from prefopt.errors import InputError
 
-_MADE_BY = {"alpha": "alpha", "u": "panel"}
+_MADE_BY = {"alpha": "alpha", "u": "panel", "weight": "panel"}
 
 
 def join_plan(visits: pa.Table, pairs: pa.Table, scores: pa.Table, train: TrainConfig) -> tuple[pa.Table, list[str]]:
     """The plan (PLAN_SCHEMA) and its prompts, in the order of their first visit.
 
-    alpha and u are turned from image_0 to each visit's own label. Raises InputError for another number of visits
-    than training makes, pairs that are unknown or not in the training split, ties, and missing alpha or u.
+    alpha, u and weight are turned from image_0 to each visit's own label. Raises InputError for another number of
+    visits than training makes, pairs that are unknown or not in the training split, ties, and a missing alpha, u or
+    weight.
     """
     wanted = train.steps * train.global_batch
     if visits.num_rows != wanted:
@@ -41,7 +43,8 @@ def join_plan(visits: pa.Table, pairs: pa.Table, scores: pa.Table, train: TrainC
     scored = scores.take(pc.index_in(visits["pair_id"], scores["pair_id"].combine_chunks()))
     alpha, u = _by_label(labels, scored)
     plan = visits.append_column("prompt", pa.array(places, pa.int32()))
-    plan = plan.append_column("alpha", alpha).append_column("u", u).cast(PLAN_SCHEMA)
+    plan = plan.append_column("alpha", alpha).append_column("u", u)
+    plan = plan.append_column("weight", pc.subtract(1.0, u)).cast(PLAN_SCHEMA)
     _check_side_inputs(plan, train)
     return plan, list(prompts)
 
@@ -65,7 +68,8 @@ def _by_label(labels: np.ndarray, scored: pa.Table) -> tuple[pa.Array, pa.Array]
 
 def _check_side_inputs(plan: pa.Table, train: TrainConfig) -> None:
     params = train.objective
-    needed = {"alpha": params.name == "smpo", "u": params.name == "adaptive_dpo" and params.u.source != "online"}
+    offline = isinstance(params, AdaptiveParams) and params.u.source != "online"
+    needed = {"alpha": isinstance(params, SmpoParams), "u": offline, "weight": _weighs(params)}
     if train.reference == "cached" and plan["reference_0"].null_count:
         raise InputError(
             f"train.reference cached needs the reference's errors of every visit, but {plan['reference_0'].null_count}"
@@ -77,6 +81,12 @@ def _check_side_inputs(plan: pa.Table, train: TrainConfig) -> None:
                 f"Objective {params.name} needs {name} of every pair, but {plan[name].null_count} of {plan.num_rows}"
                 f" visits have none: set score.{_MADE_BY[name]} and run the score stage again."
             )
+
+
+def _weighs(params: ObjectiveConfig) -> bool:
+    if isinstance(params, DroDpoParams):
+        return params.calibration == "weight"
+    return isinstance(params, WeightedDpoParams) and "weight" in params.use
 
 
 def paired_prompts(config: RunConfig, prompts: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ from prefopt.health.verdict import UNHEALTHY
 from prefopt.models.export import export_full, export_lora
 from prefopt.models.loading import MODEL_DTYPES
 
-_MINORITY, _HEALTH, _PAIRED, _REFRESH = "minority", "health", "start_scores", "refresh"
+_TRAINER, _HEALTH, _PAIRED, _REFRESH = "trainer", "health", "start_scores", "refresh"
 
 
 class TrainingRun:
@@ -178,10 +178,12 @@ class TrainingRun:
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds besides weights, optimizer and averages: plain JSON, the same on all workers."""
-        judge = self.trainer.judge
-        minority = {_MINORITY: judge.state_dict()} if judge else {}
-        refresh = {_REFRESH: self._refresh.state_dict()} if self._refresh else {}
-        return {_HEALTH: self.health.state_dict(), _PAIRED: self._start_scores, **minority, **refresh}
+        return {
+            _TRAINER: self.trainer.state_dict(),
+            _HEALTH: self.health.state_dict(),
+            _PAIRED: self._start_scores,
+            _REFRESH: self._refresh.state_dict() if self._refresh else None,
+        }
 
     def _resume(self) -> int:
         """Continue from the newest whole checkpoint, if there is one; returns the steps that are done."""
@@ -209,8 +211,7 @@ class TrainingRun:
         with restored_files(self._folder, manifest, self._job.work) as files:
             self.models.engine.load(files.engine, universal=files.universal)
             self.averages.load(files.shadows)
-        if self.trainer.judge:
-            self.trainer.judge.load_state_dict(manifest.state[_MINORITY])
+        self.trainer.load_state_dict(manifest.state[_TRAINER])
         if self._refresh:
             self._refresh.load_state_dict(manifest.state[_REFRESH])
         self._start_scores = manifest.state[_PAIRED]

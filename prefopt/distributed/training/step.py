@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from prefopt.config.objective import AdaptiveDpoParams, ObjectiveConfig, SmpoParams
+from prefopt.config.objective import AdaptiveParams, ObjectiveConfig, SmpoParams
 from prefopt.diffusion.errors import denoising_error
 from prefopt.distributed.training.averages import Averages
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.denoisers import AVERAGES, Denoisers
 from prefopt.distributed.training.engine import StepOutcome
+from prefopt.distributed.training.means import RunningMeans, mean_columns, without_means
 from prefopt.distributed.training.minority import Judgement, MinorityJudge, Window
 from prefopt.models.adapters import POLICY, REFERENCE
 from prefopt.objectives import OBJECTIVES, PairErrors
@@ -43,7 +45,8 @@ class Trainer:
         self._averages = averages
         self._params = params
         self._objective = OBJECTIVES[params.name]
-        self.judge = MinorityJudge(params) if isinstance(params, AdaptiveDpoParams) else None
+        self.judge = MinorityJudge(params) if isinstance(params, AdaptiveParams) else None
+        self._means = RunningMeans(list(self._objective.means))
 
     def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
         """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
@@ -61,35 +64,54 @@ class Trainer:
         if outcome.applied:
             _check_finite(values | {"grad_norm": torch.tensor(outcome.grad_norm)})
             self._averages.update()
+            self._means.update(values)
             if self.judge:
                 self.judge.update(_window_of(values))
-        return outcome, values
+        return outcome, without_means(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What later steps need of earlier ones beside weights and averages: plain values that survive JSON exactly."""
+        return {"means": self._means.state_dict(), "minority": self.judge.state_dict() if self.judge else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._means.load_state_dict(state["means"])
+        if self.judge:
+            self.judge.load_state_dict(state["minority"])
 
     def _micro_step(self, batch: MicroBatch, lr: float, window: Window | None) -> tuple[PairValues, StepOutcome | None]:
         known = self._reference(batch)
-        reference = known.errors
-        others = [self._gap(reference, who, batch) for who in self._observers()]
+        others = [self._gap(known.errors, who, batch) for who in self._observers()] if known else []
         engine = self._models.engine
         prediction = engine(batch.xt, batch.t, batch.conditioning)
         policy = self._errors(prediction, batch)
-        z = torch.stack([_gap(reference, policy).detach(), *others])
-        judged = self.judge.judge(z, batch.u, window) if self.judge else None
-        result = self._objective(self._pair_errors(batch, policy, reference, judged), self._params)
+        z = torch.stack([_gap(known.errors, policy).detach(), *others]) if known else None
+        judged = self.judge.judge(z, batch.u, window) if self.judge and z is not None else None
+        errors = self._pair_errors(batch, policy, known.errors if known else (None, None), judged)
+        result = self._objective(errors, self._params)
         engine.backward(result.loss.mean())
         outcome = engine.step(lr)
         values = _values(result.loss, result.metrics, z, batch, judged)
-        values |= {"reference_w": reference[0].double(), "reference_l": reference[1].double()}
+        values |= mean_columns({name: figure(errors, self._params) for name, figure in self._objective.means.items()})
+        return values | (self._against(known, prediction.detach(), batch) if known else {}), outcome
+
+    def _against(self, known: _Reference, prediction: Tensor, batch: MicroBatch) -> PairValues:
+        """The reference's errors, and the policy's distance from it where it was asked."""
+        values = {"reference_w": known.errors[0].double(), "reference_l": known.errors[1].double()}
         if known.prediction is not None:
-            away = self._errors(prediction.detach(), replace(batch, target=known.prediction.float()))
+            away = self._errors(prediction, replace(batch, target=known.prediction.float()))
             values["distance"] = (0.5 * (away[0] + away[1])).double()
-        return values, outcome
+        return values
 
     def _observers(self) -> Sequence[str]:
         return AVERAGES if self.judge and self.judge.online else ()
 
-    def _reference(self, batch: MicroBatch) -> "_Reference":
+    def _reference(self, batch: MicroBatch) -> _Reference | None:
+        """None where the objective has no reference, and none is known."""
         if batch.reference is not None:
             return _Reference(batch.reference, None)
+        if not self._objective.has_reference:
+            return None
         prediction = self._models.predict(REFERENCE, batch)
         return _Reference(self._errors(prediction, batch), prediction)
 
@@ -104,7 +126,7 @@ class Trainer:
         self,
         batch: MicroBatch,
         policy: tuple[Tensor, Tensor],
-        reference: tuple[Tensor, Tensor],
+        reference: tuple[Tensor | None, Tensor | None],
         judged: Judgement | None,
     ) -> PairErrors:
         alpha, params = batch.alpha, self._params
@@ -117,19 +139,22 @@ class Trainer:
             reference_l=reference[1],
             alpha=alpha,
             u=judged.u if judged else None,
+            weight=batch.weight,
             margin_mean=judged.margin_mean if judged else None,
             label=batch.label,
             timestep=batch.t[: batch.pairs].to(torch.float32),
             annotator_logits=judged.logits if judged else None,
+            means=self._means.values(),
         )
 
     def _window(self, batches: Sequence[MicroBatch]) -> Window:
         """An annotator pass over the whole global batch, before the first backward."""
         observed = []
         for batch in batches:
-            reference = self._reference(batch).errors
+            known = self._reference(batch)
+            assert known is not None, "an objective with a minority metric has a reference"
             who = (POLICY, *self._observers())
-            z = torch.stack([self._gap(reference, name, batch) for name in who])
+            z = torch.stack([self._gap(known.errors, name, batch) for name in who])
             observed.append({"z": z.double()})
         return _window_of(gather_pairs(observed))
 
@@ -139,10 +164,12 @@ def _gap(reference: tuple[Tensor, Tensor], model: tuple[Tensor, Tensor]) -> Tens
 
 
 def _values(
-    loss: Tensor, metrics: Mapping[str, float | Tensor], z: Tensor, batch: MicroBatch, judged: Judgement | None
+    loss: Tensor, metrics: Mapping[str, float | Tensor], z: Tensor | None, batch: MicroBatch, judged: Judgement | None
 ) -> PairValues:
     values = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.dim() == 1}
-    values |= {"loss": loss, "z": z, "timestep": batch.t[: batch.pairs]}
+    values |= {"loss": loss, "timestep": batch.t[: batch.pairs]}
+    if z is not None:
+        values["z"] = z
     if judged and judged.online is not None:
         values["u_online"] = judged.online
     if judged and batch.u is not None:
@@ -151,7 +178,7 @@ def _values(
 
 
 def _window_of(values: PairValues) -> Window:
-    z = values["z"]
+    z = torch.nan_to_num(values["z"], nan=0.0, posinf=0.0, neginf=0.0)
     return Window(z.square().sum(dim=-1), float(z[0].sum()), z.shape[-1])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from prefopt.config.objective import MinorityConfig
+from prefopt.config.objective import AdaptiveParams, MinorityConfig
 from prefopt.distributed.training.job import PAIRED, PLAN, PROMPTS, TrainingJob
 from prefopt.distributed.training.refusal import LASTING, AgreedError, check_refusal, leave_refusal
 from prefopt.errors import InputError
@@ -82,7 +82,7 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     dtype = MODEL_DTYPES[config.train.precision]
     evaluates = config.train.health.evaluation is not None
     pipeline = load_pipeline(config.model, dtype, unet=None, **({} if evaluates else {"vae": None})).to(device)
-    u = params.u if params.name == "adaptive_dpo" else MinorityConfig(source="offline")
+    u = params.u if isinstance(params, AdaptiveParams) else MinorityConfig(source="offline")
     who = () if u.source == "offline" else AVERAGES
     denoisers = build_denoisers(config, job.weights, who, device, world_size, job.zero_options)
     averages = Averages(denoisers, who, u.ema)
