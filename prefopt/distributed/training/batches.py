@@ -1,7 +1,6 @@
 """Micro-batches of pairs, as the denoiser and the objective want them, read from the plan and the stores."""
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +121,7 @@ def _optional(rows: pa.Table, name: str, device: torch.device) -> Tensor | None:
 
 
 class StepReader:
-    """Reads a step's micro-batches that belong to one worker, one step ahead of their use."""
+    """Makes a step's micro-batches that belong to one worker, one step ahead of their use, in a thread of its own."""
 
     def __init__(
         self, job: TrainingJob, prompts: PromptEmbeddings, how: Denoising, *, rank: int, world_size: int
@@ -136,13 +135,15 @@ class StepReader:
         self._latents.refresh()
         self._inverted: RowStore | None = None
         self._references: RowStore | None = None
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._ahead: tuple[int, Future[Sequence[tuple[pa.Table, VisitBatch]]]] | None = None
+        threads = job.config.cluster.threads
+        self._pool = ThreadPoolExecutor(max_workers=1, initializer=torch.set_num_threads, initargs=(threads,))
+        self._ahead: tuple[int, Future[list[MicroBatch]]] | None = None
         self.use(None)
 
     def use(self, inverter: Models | None) -> None:
         """Read visits that these models inverted, and the reference's errors of them; None: as the plan has them."""
         config, store = self._job.config, self._job.store
+        self.settle()
         self._ahead = None
         if config.score.visits.inversion != "none":
             self._inverted = inverted_store(store, config, inverter)
@@ -153,16 +154,20 @@ class StepReader:
     def get(self, step: int, last: int) -> list[MicroBatch]:
         """The micro-batches of a step, counted from 0, in their order. InputError if a store lacks a row."""
         if self._ahead is None or self._ahead[0] != step:
-            self._ahead = (step, self._pool.submit(self._read, step))
-        read = self._ahead[1].result()
-        self._ahead = (step + 1, self._pool.submit(self._read, step + 1)) if step + 1 < last else None
-        return [make_micro_batch(rows, visits, self._prompts, self._how) for rows, visits in read]
+            self._ahead = (step, self._pool.submit(self._make, step))
+        made = self._ahead[1].result()
+        self._ahead = (step + 1, self._pool.submit(self._make, step + 1)) if step + 1 < last else None
+        return made
 
-    def _read(self, step: int) -> Sequence[tuple[pa.Table, VisitBatch]]:
+    def settle(self) -> None:
+        """Wait until nothing is made: the text encoders and their tokenizers serve one thread at a time."""
+        if self._ahead:
+            wait([self._ahead[1]])
+
+    def _make(self, step: int) -> list[MicroBatch]:
         table = self._plan.read_row_group(step, use_threads=False)
         parts = [table.slice(start, size) for start, size in self._micro]
         if self._references:
             parts = [with_reference_errors(part, self._references) for part in parts]
-        return [
-            (part, read_visits(part.select(VISITS.names), self._latents, self._inverted, self._shape)) for part in parts
-        ]
+        read = [read_visits(part.select(VISITS.names), self._latents, self._inverted, self._shape) for part in parts]
+        return [make_micro_batch(*pair, self._prompts, self._how) for pair in zip(parts, read, strict=True)]

@@ -79,6 +79,7 @@ class Refresh:
         """
         if done % self._settings.every:
             return {}
+        self._reader.settle()
         for store in (self._latents, self._stored):
             store.refresh()
         last = min(done + self._settings.every, self._config.train.steps)

@@ -118,6 +118,7 @@ class TrainingRun:
     def _evaluate(self, done: int) -> None:
         config = self._job.config.train.health.evaluation
         if self._paired and config and done % config.every == 0:
+            self.reader.settle()
             self.health.evaluated(done, share_of_wins(self._paired.scores(), self._start_scores))
 
     def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
