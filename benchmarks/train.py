@@ -184,35 +184,38 @@ def _inverted_now(batch: MicroBatch, run: TrainingRun, schedule: NoiseSchedule, 
     return replace(batch, xt=xt, target=target_noise(x0, xt, batch.t, schedule))
 
 
-def score_seconds(bench: Bench, levels: int) -> float:
-    """Seconds for all visits of a run: inversion and the reference's errors on one worker, models loaded, new store."""
-    config = bench.config(SMPO, *inverted(levels), *CACHED)
+def score_seconds(bench: Bench, objective: str, *settings: str) -> float:
+    """Seconds for all visits of a run: the reference's errors, and inversion where the settings ask for it, on one
+    worker, models loaded, in a new store."""
+    config = bench.config(objective, *settings, *CACHED)
     context = bench.scored(config).context("train")
     job, plan = prepare(context)
-    empty = Storage(f"{context.store.uri}-again-{levels}")
+    empty = Storage(f"{context.store.uri}-again-{len(settings)}-{config.score.visits.steps}")
     shutil.copytree(context.store.path("x0"), empty.path("x0"))
     visits = plan.select(VISITS.names)
     prompts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
     texts = pa.array([prompts[index] for index in plan["prompt"].to_pylist()])
     job.work.write_table("inversions.parquet", visits.append_column("prompt", texts))
-    inverts, measures = InvertVisits(config, empty, job.work), ReferenceErrors(config, empty, torch.device("cpu"))
+    inverts = InvertVisits(config, empty, job.work) if config.score.visits.inversion != "none" else None
+    measures = ReferenceErrors(config, empty, torch.device("cpu"))
     started = time.perf_counter()
-    inverts({"start": 0, "count": plan.num_rows})
+    if inverts:
+        inverts({"start": 0, "count": plan.num_rows})
     measures.measure(plan, prompts)
     return time.perf_counter() - started
 
 
-def whole_runs(figures: dict[str, float], scored: float, levels: int, steps: int) -> dict[str, float]:
-    """Seconds per model of score and training together, for several models on one store, against the published way."""
-    inline = figures[f"smpo_stored_over_inline_{levels}_seconds"] * steps
-    stored = figures[f"smpo_stored_over_inline_{levels}_against_seconds"] * steps
-    found = {f"smpo_{levels}_score_seconds": scored, f"smpo_{levels}_inline_train_seconds": inline}
+def whole_runs(figures: dict[str, float], scored: float, ratio: str, name: str, steps: int) -> dict[str, float]:
+    """Seconds per model of score and training together, for several models on one store, against doing all of it in
+    every training step, the published way."""
+    inline, stored = figures[f"{ratio}_seconds"] * steps, figures[f"{ratio}_against_seconds"] * steps
+    found = {f"{name}_score_seconds": scored, f"{name}_inline_train_seconds": inline}
     for runs in RUNS:
         each = scored / runs + stored
-        found[f"smpo_{levels}_seconds_per_model_{runs}_runs"] = each
+        found[f"{name}_seconds_per_model_{runs}_runs"] = each
         print(
-            f"smpo on {levels} levels, {runs} models on one store, {steps} steps each: {each:.1f} s a model"
-            f" (score {scored:.1f} s once, train {stored:.1f} s), inline {inline:.1f} s: {inline / each:.2f} times"
+            f"{name}, {runs} models on one store, {steps} steps each: {each:.1f} s a model (score {scored:.1f} s once,"
+            f" train {stored:.1f} s), all in training {inline:.1f} s: {inline / each:.2f} times"
         )
     return found
 
@@ -242,8 +245,11 @@ def main() -> None:
             ratio, first, second = bench.ratio(numerator(), denominator())
             figures |= {name: ratio, f"{name}_seconds": first, f"{name}_against_seconds": second}
             print(f"{name}: {ratio:.2f} ({first:.3f} s against {second:.3f} s a step)", flush=True)
+        steps = bench.turns + 1
+        figures |= whole_runs(figures, score_seconds(bench, DPO), "dpo_cached_over_reference", "dpo_cached", steps)
         for levels in (5, 10):
-            figures |= whole_runs(figures, score_seconds(bench, levels), levels, bench.turns + 1)
+            scored = score_seconds(bench, SMPO, *inverted(levels))
+            figures |= whole_runs(figures, scored, f"smpo_stored_over_inline_{levels}", f"smpo_{levels}", steps)
         dist.destroy_process_group()
         stop_ray()
     if arguments.json:

@@ -1,6 +1,7 @@
 """Read a config file strictly: an error names the field, the cause and the nearest valid key."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -105,8 +106,13 @@ def _describe(problem: Any) -> str:
         return f"unknown key {field!r}: {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    shown = f" (given: {_without_secrets(given)!r})" if isinstance(given, str | int | float | bool) else ""
     return f"{field + ': ' if field else ''}{message}{shown}"
+
+
+def _without_secrets(given: str | int | float) -> str | int | float:
+    """A value as an error may show it: without the user and password of a URL."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", given) if isinstance(given, str) else given
 
 
 def _dotted(location: Sequence[Any]) -> str:
@@ -137,6 +143,8 @@ def _descend(options: list[type[BaseModel]], node: Any, part: Any) -> Any:
     if isinstance(part, int):
         arguments = typing.get_args(_plain(node))
         return arguments[0] if arguments else node
+    if typing.get_origin(_plain(node)) is dict:
+        return typing.get_args(_plain(node))[1]
     for model in options:
         if part in _aliases(model):
             return _aliases(model)[part]

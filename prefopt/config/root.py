@@ -1,6 +1,6 @@
 """The whole config tree of one run."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,9 @@ from prefopt.config.cluster import ClusterConfig
 from prefopt.config.evaluate import EvaluateConfig
 from prefopt.config.ingest import IngestConfig
 from prefopt.config.inject import InjectConfig
-from prefopt.config.objective import AdaptiveDpoParams, SmpoParams
+from prefopt.config.labels import LabelsConfig
+from prefopt.config.objective import AdaptiveParams, SmpoParams, WeightedDpoParams
+from prefopt.config.rewards import RewardsConfig
 from prefopt.config.score import ScoreConfig
 from prefopt.config.train import TrainConfig
 
@@ -23,13 +25,6 @@ class ModelConfig(Branch):
     """The hub revision; a commit hash makes the run reproducible."""
     vae: str | None = None
     """A VAE that takes the place of the model's own, as a hub id or a directory: for SDXL the one mended for fp16."""
-
-
-class LabelsConfig(Branch):
-    """How votes become labels."""
-
-    rule: Annotated[Literal["each_vote", "majority", "share"], Field(alias="from")] = "each_vote"
-    """`each_vote`: each vote is an example; `majority`: one label a pair; `share`: (n_w + 1/2) / (n + 1)."""
 
 
 class RunConfig(Branch):
@@ -46,6 +41,7 @@ class RunConfig(Branch):
     ingest: IngestConfig
     inject: InjectConfig = InjectConfig()
     labels: LabelsConfig = LabelsConfig()
+    rewards: RewardsConfig = RewardsConfig()
     score: ScoreConfig = ScoreConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig
@@ -56,8 +52,16 @@ class RunConfig(Branch):
         objective = self.train.objective
         if isinstance(objective, SmpoParams) and self.score.alpha is None:
             raise ValueError("train.objective smpo needs score.alpha")
-        if isinstance(objective, AdaptiveDpoParams) and objective.u.source != "online" and self.score.panel is None:
+        if isinstance(objective, AdaptiveParams) and objective.u.source != "online" and self.score.panel is None:
             raise ValueError(f"train.objective.u.source {objective.u.source} needs score.panel")
+        if isinstance(objective, WeightedDpoParams) and "margin" in objective.use:
+            raise ValueError("train.objective.use margin: no stage makes margins; they are for the Python interface")
+        return self
+
+    @model_validator(mode="after")
+    def _relabelling_has_a_panel(self) -> "RunConfig":
+        if self.labels.relabel != "none" and self.score.panel is None:
+            raise ValueError(f"labels.relabel {self.labels.relabel} needs score.panel")
         return self
 
     @model_validator(mode="after")
@@ -84,7 +88,7 @@ class RunConfig(Branch):
     def _rewards_are_distinct(self) -> "RunConfig":
         panel = self.score.panel.rewards if self.score.panel else ()
         for field, names in (("score.panel.rewards", panel), ("evaluate.rewards", self.evaluate.rewards)):
-            if len(set(names)) < len(names):
+            if len({self.rewards.identity(name) for name in names}) < len(names):
                 raise ValueError(f"{field} names a reward twice: {', '.join(names)}")
         return self
 
@@ -92,7 +96,8 @@ class RunConfig(Branch):
     def _judge_is_independent(self) -> "RunConfig":
         judged = self.evaluate.rewards[0]
         used = [*self.score.reward_names(), *(f.reward for f in self.inject.flips if f.kind == "gap")]
-        if judged in used and not self.evaluate.allow_training_rewards:
+        alike = {self.rewards.identity(name) for name in used}
+        if self.rewards.identity(judged) in alike and not self.evaluate.allow_training_rewards:
             raise ValueError(
                 f"evaluate.rewards[0] {judged!r} also labels or scores the training pairs: choose another"
                 " first reward, or set evaluate.allow_training_rewards: true"

@@ -66,7 +66,7 @@ class CostlyRows:
         if todo.num_rows:
             self.work.write_table("images.parquet", todo)
             units = _row_units(todo.num_rows, self.config.score.unit_images, todo["image_id"].to_pylist())
-            specs = [reward_spec(name) for name in concerned]
+            specs = [reward_spec(name, self.config) for name in concerned]
             self._run(units, partial(ScoreImages, self.config, self.sources, self.store, self.work, specs), "images")
 
     def fill_inversions(self, pairs: pa.Table, visits: pa.Table) -> None:
@@ -110,7 +110,7 @@ class CostlyRows:
         return scores
 
     def _reward_store(self, name: str) -> RowStore:
-        return reward_store(self.store, reward_spec(name), self.config.score.batch)
+        return reward_store(self.store, reward_spec(name, self.config), self.config.score.batch)
 
     def _run(self, units: list[Unit], worker: _Worker, what: str) -> None:
         receipts = self.work.child(f"receipts/{what}")

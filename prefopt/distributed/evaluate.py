@@ -15,13 +15,15 @@ from prefopt.data.store import RowStore
 from prefopt.distributed.stores import latent_store
 from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
-from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes
+from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes, whole_unet
+from prefopt.evaluation.negative import mixed_negative, with_negative
 from prefopt.evaluation.results import BASE, TUNED
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import vae_digest
-from prefopt.models.loading import load_pipeline
+from prefopt.models.loading import load_pipeline, moved
 from prefopt.models.shape import latent_shape
-from prefopt.models.sources import TrainingWeights, local_directory
+from prefopt.models.sources import TrainingWeights, WeightsSource, local_directory
+from prefopt.models.unets import load_unet
 from prefopt.rewards import Reward, RewardSpec, checked_scores
 
 MODELS = (BASE, TUNED)
@@ -49,6 +51,7 @@ class EvaluationJob:
 
     config: RunConfig
     weights: TrainingWeights
+    negative: WeightsSource | None
     rewards: tuple[RewardSpec, ...]
     tuned: Storage
     """The train stage's model directory."""
@@ -126,12 +129,30 @@ class EvaluateUnits:
             )
 
     @cached_property
+    def _guided(self) -> Pipeline:
+        """The tuned model, and the negative one where it is asked for."""
+        settings, negative = self._evaluate.negative, self._job.negative
+        if settings is None or negative is None:
+            return self._tuned
+        weights, like = self._job.weights, self._tuned.unet
+        with local_directory(self._job.tuned) as directory:
+            tuned = whole_unet(directory, weights.init.below)
+        unet = mixed_negative(
+            load_unet(weights.base, weights.base),
+            tuned,
+            load_unet(negative, weights.base),
+            positive_share=settings.positive_share,
+            negative_share=settings.negative_share,
+        )
+        return with_negative(self._tuned, moved(unet, like.device, like.dtype), self._evaluate.sampler.guidance)
+
+    @cached_property
     def _generators(self) -> dict[str, ImageGenerator]:
         return {}
 
     def _generator(self, model: str) -> ImageGenerator:
         if model not in self._generators:
-            pipeline = self._base if model == BASE else self._tuned
+            pipeline = self._base if model == BASE else self._guided
             self._generators[model] = ImageGenerator(
                 pipeline, self._evaluate.sampler, batch=self._evaluate.batch, seed=self._evaluate.seed
             )

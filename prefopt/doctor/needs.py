@@ -20,9 +20,9 @@ from prefopt.data.storage import Storage
 from prefopt.distributed.training.trackers import check_trackers
 from prefopt.doctor.machine import check_disk
 from prefopt.doctor.report import Check, ok, problem, warning
+from prefopt.doctor.rewards import check_rewards
 from prefopt.errors import PrefoptError
 from prefopt.models.identity import EMBEDDED, model_digest, model_directory
-from prefopt.rewards import reward_spec
 
 _FIRST_ROWS = 3
 _INDEX = "model_index.json"
@@ -45,7 +45,7 @@ def check_needs(config: RunConfig, run_dir: str) -> Iterator[Check]:
         yield check_writable(name, place)
         if Storage(place).local:
             yield check_disk(name, place)
-    yield check_rewards(config)
+    yield from check_rewards(config)
     yield check_tracking(config)
     yield check_compiler(config.train.compile)
 
@@ -119,23 +119,6 @@ def check_writable(name: str, place: str) -> Check:
             else "Choose another directory, or ask for the right to write there."
         )
         return problem(name, f"Cannot write to {place}: {' '.join(str(error).split())}", advice)
-
-
-def check_rewards(config: RunConfig) -> Check:
-    """Every reward model that the config names."""
-    names = {*config.score.reward_names(), *config.evaluate.rewards}
-    names |= {flips.reward for flips in config.inject.flips if flips.kind == "gap"}
-    if config.train.health.evaluation:
-        names.add(config.train.health.evaluation.reward)
-    unknown = []
-    for name in sorted(names):
-        try:
-            reward_spec(name)
-        except PrefoptError as error:
-            unknown.append(str(error))
-    if unknown:
-        return problem("rewards", " ".join(unknown), "Choose one that is known.")
-    return ok("rewards", f"{', '.join(sorted(names))}.")
 
 
 def check_tracking(config: RunConfig) -> Check:

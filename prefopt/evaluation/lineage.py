@@ -12,7 +12,7 @@ from prefopt.data.manifest import Manifest
 _SOURCE_PLACES = ("path", "images")
 _MODEL_PLACES = (("model", "path"), ("model", "vae"), ("train", "init_from"), ("train", "reference_from"))
 _LEFT_OUT: dict[str, Any] = {
-    **dict.fromkeys(("name", "store", "cluster"), True),
+    **dict.fromkeys(("name", "store", "cluster", "rewards"), True),
     "score": set(score.OUTSIDE_KEYS),
     "train": set(train.OUTSIDE_KEYS),
     "evaluate": set(evaluate.OUTSIDE_KEYS),

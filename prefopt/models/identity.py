@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from prefopt.config.rewards import PLACES, RewardModel
 from prefopt.config.root import ModelConfig, RunConfig
 from prefopt.data.ids import canonical_hash
 from prefopt.errors import InputError
@@ -112,14 +113,23 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def with_absolute_places(config: RunConfig) -> RunConfig:
     """The same config, its directories of models named so that a process in another directory finds them."""
-    model, train = config.model, config.train
+    model, train, rewards = config.model, config.train, config.rewards
     return config.model_copy(
         update={
+            "rewards": rewards.model_copy(
+                update={"models": {name: _at_absolute_places(reward) for name, reward in rewards.models.items()}}
+            ),
             "model": model.model_copy(update={name: _absolute(getattr(model, name)) for name in ("path", "vae")}),
             "train": train.model_copy(
                 update={name: _absolute(getattr(train, name)) for name in ("init_from", "reference_from")}
             ),
         }
+    )
+
+
+def _at_absolute_places(reward: RewardModel) -> RewardModel:
+    return reward.model_copy(
+        update={role: _absolute(getattr(reward, role)) for role in PLACES if hasattr(reward, role)}
     )
 
 

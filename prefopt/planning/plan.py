@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig
+from prefopt.config.rewards import HttpModel
 from prefopt.data.storage import Storage
 from prefopt.models.identity import with_absolute_places
 from prefopt.models.shape import latent_shape
@@ -12,10 +13,11 @@ from prefopt.planning.amounts import StageWork
 from prefopt.planning.compare import Taken, compare_run
 from prefopt.planning.counting import Counts, count_data
 from prefopt.planning.flops import ForwardCosts, forward_costs
-from prefopt.planning.gpus import Device, choose_device
+from prefopt.planning.gpus import GIB, Device, choose_device
 from prefopt.planning.hours import StageTime, stage_time
 from prefopt.planning.memory import MemoryPlan, plan_memory
 from prefopt.planning.work import all_work
+from prefopt.rewards import reward_resources
 
 
 @dataclass(frozen=True)
@@ -72,5 +74,23 @@ def _notes(config: RunConfig, device: Device, counts: Counts) -> list[str]:
         notes.append(f"{device.name} has no fast bf16: train.precision fp16 would be faster.")
     if train.zero == 3 and train.workers == 1:
         notes.append("ZeRO 3 with one worker shards nothing.")
+    notes += _reward_notes(config)
     notes.append("Rows that stores hold from earlier runs are not made again, so a run may take less.")
+    return notes
+
+
+def _reward_notes(config: RunConfig) -> list[str]:
+    """How much memory reward models take, and which of them answer from elsewhere."""
+    names = dict.fromkeys([*config.score.reward_names(), *config.evaluate.rewards])
+    found = {name: reward_resources(name, config.rewards) for name in names}
+    held = {name: resources.memory for name, resources in found.items() if resources and resources.memory}
+    remote = [name for name in names if isinstance(config.rewards.model(name), HttpModel)]
+    notes = []
+    if held:
+        each = ", ".join(f"{name} {memory / GIB:.1f}" for name, memory in held.items())
+        notes.append(
+            f"Weights of reward models, in GiB on every worker that computes them ({config.rewards.precision}): {each}."
+        )
+    if remote:
+        notes.append(f"The time of rewards behind HTTP is not in this plan: {', '.join(remote)}.")
     return notes

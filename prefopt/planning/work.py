@@ -9,6 +9,7 @@ from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
 from prefopt.planning.flops import REWARD_FLOPS, ForwardCosts
 from prefopt.planning.training_work import image_items, train_work
+from prefopt.rewards import reward_resources
 from prefopt.stages.keys import planned_visits
 
 DECODE_SECONDS, PIXEL_SECONDS = 5e-4, 1.2e-8
@@ -86,7 +87,7 @@ def _inject(inputs: Inputs) -> StageWork:
     rewards = tuple(dict.fromkeys(flips.reward for flips in config.inject.flips if flips.kind == "gap"))
     return StageWork(
         "inject",
-        some(Item("votes", counts.votes), *(_reward(name, counts.images) for name in rewards)),
+        some(Item("votes", counts.votes), *(_reward(config, name, counts.images) for name in rewards)),
         [
             Write("tables of labels and truth", counts.votes * BYTES["label"], "run"),
             *([Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store")] if rewards else []),
@@ -105,7 +106,7 @@ def _score(inputs: Inputs) -> StageWork:
     cached, inverted = config.train.reference == "cached", visits * bool(inputs.inversion_forwards)
     references = visits * cached
     items = some(
-        *(_reward(name, counts.images) for name in rewards),
+        *(_reward(config, name, counts.images) for name in rewards),
         Item(
             "images through the VAE's encoder",
             latents,
@@ -172,7 +173,7 @@ def _evaluate(inputs: Inputs) -> StageWork:
     compared = min(evaluate.accuracy.pairs, held_out) * evaluate.accuracy.draws
     items = some(
         *image_items(costs, sampler, drawn),
-        *(_reward(name, drawn) for name in evaluate.rewards),
+        *(_reward(config, name, drawn) for name in evaluate.rewards),
         Item("UNet forwards for the held-out accuracy", 2 * _MODELS * compared, inputs.unet_forward),
     )
     picture = PNG_BYTES * _pixels(sampler)
@@ -193,7 +194,10 @@ def _pixels(sampler: SamplerConfig) -> int:
     return sampler.resolution**2
 
 
-def _reward(name: str, images: float) -> Item:
+def _reward(config: RunConfig, name: str, images: float) -> Item:
     if name.startswith("world/"):
         return Item(f"images scored by {name}", images, cpu_seconds=WORLD_REWARD_SECONDS)
-    return Item(f"images scored by {name}", images, REWARD_FLOPS, cpu_seconds=DECODE_SECONDS)
+    resources = reward_resources(name, config.rewards)
+    flops = REWARD_FLOPS if resources is None else resources.flops
+    precision = config.rewards.precision
+    return Item(f"images scored by {name}", images, flops, precision=precision, cpu_seconds=DECODE_SECONDS)

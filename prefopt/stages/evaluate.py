@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
-from prefopt.config.objective import AdaptiveDpoParams
+from prefopt.config.objective import AdaptiveParams
 from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
@@ -32,8 +32,8 @@ from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Results, compare, metrics
 from prefopt.evaluation.showcase import read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
-from prefopt.models.sources import training_weights
-from prefopt.rewards import reward_spec
+from prefopt.models.sources import negative_weights, training_weights
+from prefopt.rewards import reward_spec, reward_versions
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 
 MODEL, MINORITY, STEPS, VERDICTS = "model", "minority.parquet", "steps.jsonl", "health.jsonl"
@@ -69,7 +69,7 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         rows=Rows(in_=images, out=images),
         files=[*files, METRICS, REPORT, SUMMARY],
-        summary=_summary(results, len(prompts)),
+        summary={**_summary(results, len(prompts)), **_versions(context)},
     )
 
 
@@ -124,7 +124,8 @@ def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -
     job = EvaluationJob(
         config=context.config,
         weights=training_weights(context.config),
-        rewards=tuple(reward_spec(name) for name in context.config.evaluate.rewards),
+        negative=negative_weights(context.config),
+        rewards=tuple(reward_spec(name, context.config) for name in context.config.evaluate.rewards),
         tuned=context.parents["train"].storage.child(MODEL),
         output=context.output,
         store=context.store,
@@ -203,7 +204,7 @@ def _detections(context: StageContext, how: Resampling) -> list[Detection]:
 def _warmup(config: RunConfig) -> int:
     """Optimizer steps in which training has no online u yet."""
     objective = config.train.objective
-    if not isinstance(objective, AdaptiveDpoParams) or objective.u.normalise != "running":
+    if not isinstance(objective, AdaptiveParams) or objective.u.normalise != "running":
         return 0
     return objective.u.warmup
 
@@ -213,6 +214,12 @@ def _lines(train: StageOutput, file: str) -> list[dict[str, Any]]:
     if file not in train.manifest.files_like(file):
         return []
     return [json.loads(line) for line in train.storage.read_bytes(file).splitlines()]
+
+
+def _versions(context: StageContext) -> dict[str, str]:
+    """What identifies each reward model, digest of its weights included."""
+    found = reward_versions(context.config.evaluate.rewards, context.config)
+    return {f"reward {name}": version for name, version in found.items()}
 
 
 def _summary(results: Results, prompts: int) -> dict[str, int | float | str | None]:

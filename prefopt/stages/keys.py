@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.models.identity import model_digest, vae_digest
-from prefopt.models.sources import TrainingWeights, training_weights
+from prefopt.models.sources import TrainingWeights, negative_weights, training_weights
 
 _SOURCE_PLACES = {"path", "images"}
 
@@ -38,11 +38,11 @@ class Outside:
         """The base model, the policy's start and the reference, with their digests."""
         return training_weights(config)
 
-    def rewards(self, names: tuple[str, ...]) -> dict[str, str]:
+    def rewards(self, config: RunConfig, names: tuple[str, ...]) -> dict[str, str]:
         """Versions of reward models."""
-        from prefopt.rewards import reward_spec
+        from prefopt.rewards import reward_versions
 
-        return {name: reward_spec(name).version for name in names}
+        return reward_versions(names, config)
 
 
 def planned_visits(config: RunConfig) -> int:
@@ -59,15 +59,15 @@ def _ingest(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     rewards = tuple(flips.reward for flips in config.inject.flips if flips.kind == "gap")
     batch = config.score.batch if rewards else None
-    return {**config.inject.model_dump(mode="json"), "rewards": outside.rewards(rewards), "batch": batch}
+    return {**config.inject.model_dump(mode="json"), "rewards": outside.rewards(config, rewards), "batch": batch}
 
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {
         **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS)),
-        "labels": config.labels.rule,
+        "labels": config.labels.model_dump(mode="json"),
         **_inverting(config, outside),
-        "rewards": outside.rewards(config.score.reward_names()),
+        "rewards": outside.rewards(config, config.score.reward_names()),
         "visits_planned": planned_visits(config),
         "reference_errors": config.train.precision if config.train.reference == "cached" else None,
     }
@@ -87,10 +87,13 @@ def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    excluded: dict[str, Any] = {**dict.fromkeys(evaluate.OUTSIDE_KEYS, True), **evaluate.PLACES}
+    negative = negative_weights(config)
     return {
-        **config.evaluate.model_dump(mode="json", exclude=set(evaluate.OUTSIDE_KEYS)),
+        **config.evaluate.model_dump(mode="json", exclude=excluded),
         **outside.model(config),
-        "versions": outside.rewards(config.evaluate.rewards),
+        "negative_weights": negative.digest if negative else None,
+        "versions": outside.rewards(config, config.evaluate.rewards),
     }
 
 

@@ -22,7 +22,7 @@ from prefopt.errors import InputError
 from prefopt.minority.metric import crowd_margin
 from prefopt.minority.panel import panel_metric
 from prefopt.objectives.smpo import reward_preference
-from prefopt.rewards import reward_spec
+from prefopt.rewards import reward_spec, reward_versions
 from prefopt.stages.base import StageContext, StageResult, costly_rows
 from prefopt.stages.keys import planned_visits
 from prefopt.stages.relabel import relabelled
@@ -58,8 +58,14 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         rows=Rows(in_=pairs.num_rows, out=scored.scores.num_rows),
         files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
-        summary={"visits": visits.num_rows, "pairs_visited": visited},
+        summary={"visits": visits.num_rows, "pairs_visited": visited, **_versions(config)},
     )
+
+
+def _versions(config: RunConfig) -> dict[str, int | float | str | None]:
+    """What identifies each reward model, digest of its weights included."""
+    found = reward_versions(config.score.reward_names(), config)
+    return {f"reward {name}": version for name, version in found.items()}
 
 
 @dataclass(frozen=True)
