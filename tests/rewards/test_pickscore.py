@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from prefopt.config import RunConfig
 from prefopt.errors import InputError
 from prefopt.rewards import reward_spec
 from tests.rewards.checkpoints import State, clip_config, clip_state, pictures, run_config, write_clip
@@ -22,7 +23,7 @@ def published(tmp_path: Path) -> State:
     return state
 
 
-def settings(tmp_path: Path, **rewards: object):
+def settings(tmp_path: Path, **rewards: object) -> RunConfig:
     place = str(tmp_path / "pickscore")
     return run_config(tmp_path, models={"pickscore": {"weights": place, "processor": place}}, **rewards)
 

@@ -25,7 +25,7 @@ class PairedDrawing:
         assert config is not None
         pipeline.unet = engine.module
         self._generator = ImageGenerator(pipeline, config.sampler, batch=BATCH, seed=job.config.seed)
-        self._reward = reward_spec(config.reward).load()
+        self._reward = reward_spec(config.reward, job.config).load()
         tasks: list[Task] = [(prompt, 0) for prompt in prompts]
         self._batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
 
