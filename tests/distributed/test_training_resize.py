@@ -98,14 +98,12 @@ def _options(zero: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_resized_equals_uninterrupted(
-    lab: Lab, tmp_path: Path, method: str, zero: int, workers: tuple[int, int]
-) -> None:
-    """With the objective that keeps most beside weights and optimizer: averages and a running scale."""
+def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, workers: tuple[int, int]) -> None:
+    """LoRA, with the objective that keeps most beside weights and optimizer: averages and a running scale. Full
+    fine-tuning is in test_training_equivalence.py."""
     before, after = workers
-    config = lab.config(before, zero, method, objective=ADAPTIVE)
-    check_alike(*resized(lab, tmp_path, config, after, _options(zero)), lr=RATES[method])
+    config = lab.config(before, zero, "lora", objective=ADAPTIVE)
+    check_alike(*resized(lab, tmp_path, config, after, _options(zero)), lr=RATES["lora"])
 
 
 @pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
