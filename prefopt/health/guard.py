@@ -43,7 +43,8 @@ class Decision:
     reason: str = ""
     """For the user, where training stops; what to do is in it."""
     not_after: int | None = None
-    """`roll_back`: go back to the newest checkpoint that is not after this step."""
+    """`roll_back`: go back to the newest checkpoint that is not after this step, the one before the last good verdict:
+    a step's figures are those of the weights before it."""
 
 
 GO_ON = Decision("go on")
@@ -88,7 +89,7 @@ def _act(step: int, verdict: Verdict, config: GuardConfig, state: GuardState) ->
     state = replace(state, rate=state.rate * config.rate_factor, taken=state.taken + 1)
     if config.action == "lower_rate":
         return Decision("lower_rate"), state
-    return Decision("roll_back", not_after=state.good_step), state
+    return Decision("roll_back", not_after=max(0, state.good_step - 1)), state
 
 
 def _message(step: int, verdict: Verdict, what: str) -> str:

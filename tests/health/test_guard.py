@@ -52,7 +52,7 @@ def test_the_rate_falls_until_enough():
 
 def test_a_roll_back_goes_before_the_last_good_verdict():
     decisions, state = walk([(True, GOOD), (True, None), (True, BAD)], action="roll_back")
-    assert decisions[-1] == Decision("roll_back", not_after=1)
+    assert decisions[-1] == Decision("roll_back", not_after=0)
     assert (state.rate, state.taken) == (0.5, 1)
 
 

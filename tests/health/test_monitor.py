@@ -109,7 +109,7 @@ def test_a_roll_back_keeps_the_lowered_rate_and_ends():
             step = 20
         if seen.decision.action == "stop":
             break
-    assert roll_backs == [(32, 28), (32, 28)]
+    assert roll_backs == [(32, 27), (32, 27)]
     assert "2 times already" in seen.decision.reason
     assert monitor.rate == 0.25
 
