@@ -55,6 +55,8 @@ def test_a_preset_trains_two_steps(group: WorkerGroup, tmp_path: Path, name: str
     rates = [optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup_steps)) for step in (0, 1)]
     assert [line["lr"] for line in lines] == pytest.approx(rates)
     assert [line["skipped"] for line in lines] == [False, False]
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=0.05)
+    assert lines[1]["loss"] != lines[0]["loss"]
     assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
     assert result.summary["objective"] == config.train.objective.name
     written = {"lora": "model/pytorch_lora_weights.safetensors", "full": "model/model_index.json"}

@@ -97,7 +97,7 @@ def _options(zero: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero", [0, 3])
 def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, workers: tuple[int, int]) -> None:
     """LoRA, with the objective that keeps most beside weights and optimizer: averages and a running scale. Full
     fine-tuning is in test_training_equivalence.py."""
@@ -106,17 +106,13 @@ def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, worke
     check_alike(*resized(lab, tmp_path, config, after, _options(zero)), lr=RATES["lora"])
 
 
-@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
 @pytest.mark.parametrize(
-    ("zero", "train"),
+    ("zero", "train", "workers"),
     [
-        (3, {}),
-        (0, {"precision": "bf16"}),
-        (1, {"precision": "bf16"}),
-        (2, {"precision": "bf16"}),
-        (3, {"precision": "bf16"}),
-        (1, {"offload": "optimizer"}),
-        (2, {"offload": "optimizer"}),
+        (3, {}, (2, 1)),
+        (1, {"precision": "bf16"}, (2, 1)),
+        (3, {"precision": "bf16"}, (1, 2)),
+        (2, {"offload": "optimizer"}, (1, 2)),
     ],
     ids=str,
 )
@@ -129,8 +125,7 @@ def test_resized_at_other_settings(
     check_alike(*resized(lab, tmp_path, config, after, {}), lr=RATES["full"])
 
 
-@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
-@pytest.mark.parametrize("offload", ["optimizer", "all"])
+@pytest.mark.parametrize(("offload", "workers"), [("optimizer", (2, 1)), ("all", (1, 2))])
 def test_resized_at_zero_3_with_offload(lab: Lab, tmp_path: Path, offload: str, workers: tuple[int, int]) -> None:
     """There the gradient's norm is summed in float32, in another order on two workers: a random model's errors are
     near 1, so that float32 rounds their gaps by 1e-7, and beta 200 keeps that out of the loss."""

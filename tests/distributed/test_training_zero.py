@@ -1,4 +1,4 @@
-"""Every ZeRO stage trains alike, keeps true averages, and resumes. ZeRO 3 has workers of its own: it replaces
+"""Every ZeRO stage keeps true averages, resumes and rolls back. ZeRO 3 has workers of its own: it replaces
 `torch.nn.functional.linear` in their processes."""
 
 import json
@@ -63,23 +63,6 @@ def _options(zero: int) -> dict[str, Any]:
     return SHARDED if zero == 3 else {}
 
 
-@pytest.mark.parametrize(("method", "lr"), [("full", 1e-5), ("lora", 1e-3)])
-def test_losses_agree_across_stages(lab: Lab, tmp_path: Path, method: str, lr: float) -> None:
-    """A random model's errors are near 1, and float32 rounds them by 1e-7: beta 200 keeps that out of the loss, and
-    plain DPO does not divide by a root mean square of such gaps."""
-    objective = {"name": "dpo", "beta": 200}
-    curves = []
-    for zero in (0, 1, 2, 3):
-        context = training_context(
-            tmp_path / str(zero), lab.config(zero, method=method, optimizer={"lr": lr}, objective=objective)
-        )
-        lab.group(zero).run_stage(context, **_options(zero))
-        curves.append([line["loss"] for line in steps(context)])
-    for curve in curves[1:]:
-        assert curve == pytest.approx(curves[0], abs=2e-5)
-        assert sum(a - b for a, b in zip(curve, curves[0], strict=True)) / len(curve) == pytest.approx(0, abs=1e-5)
-
-
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_annotators_are_the_averages_of_the_policy(lab: Lab, tmp_path: Path, method: str, zero: int) -> None:
@@ -134,8 +117,8 @@ def test_bf16_runs_sharded(lab: Lab, tmp_path: Path, zero: int) -> None:
 def test_a_roll_back_returns_to_the_weights_of_its_checkpoint(
     lab: Lab, tmp_path: Path, method: str, zero: int, lr: float, budget: float
 ) -> None:
-    """The rate warms up until the winner's error leaves its budget. The first step after the roll-back has the loss that it had in a
-    run without a guard, to the last digit; the step after it has not, for the rate is halved."""
+    """The rate warms up until the winner's error leaves its budget. The first step after the roll-back has the loss
+    that it had in a run without a guard, to the last digit; the step after it has not, for the rate is halved."""
     guard = {"action": "roll_back", "most": 9, "rate_factor": 0.5, "budget": budget}
     config = lab.config(
         zero,

@@ -24,15 +24,16 @@ LR = 1e-5
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "dpo": {"objective": {"name": "dpo", "beta": 2000}},
     "adaptive_dpo": {
-        "objective": {
-            "name": "adaptive_dpo",
-            "beta": 2000,
-            "u": {"warmup": 1, "ema": {"slow": 0.9, "fast": 0.2}},
-        }
+        "objective": {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 8, "ema": {"slow": 0.9, "ramp": False}}}
     },
     "smpo": {"objective": {"name": "smpo", "beta": 2000}, "inversion": "renoise"},
 }
-"""By objective. u counts from the third step on, and the averages' decays are such that they part within 20 steps."""
+"""By objective. u counts from the ninth step on, with averages that have parted from the policy by then.
+
+u is made of gaps between errors in units of their root mean square, and W falls ten times as fast as u rises: while
+the gaps are small, as in the first steps or between averages that the ramp holds close to the policy, that carries the
+last bits of float32 errors into the fourth decimal of the loss.
+"""
 _LIBRARIES = ("torch", "deepspeed", "diffusers", "transformers")
 
 
