@@ -45,8 +45,10 @@ HALF = STEPS // 2
 MOVED, CHANGED, EXACT = 1e-4, 1e-3, 1e-9
 """Largest difference of a loss: class A, class B in float32, class B in float64."""
 RESIZED = [
-    *(("adaptive_dpo", zero) for zero in (0, 1, 2, 3)),
-    *((name, zero) for name in ("dpo", "smpo") for zero in (0, 2)),
+    *(("adaptive_dpo", zero, workers) for zero in (0, 3) for workers in ((2, 1), (1, 2))),
+    ("adaptive_dpo", 1, (2, 1)),
+    ("adaptive_dpo", 2, (1, 2)),
+    *((name, *case) for name in ("dpo", "smpo") for case in ((0, (2, 1)), (2, (1, 2)))),
 ]
 """Every stage with the objective that keeps most beside weights and optimizer: averages and a running scale."""
 every_objective = pytest.mark.parametrize("name", list(OBJECTIVES))
@@ -191,11 +193,11 @@ def test_interrupted_and_resumed_writes_the_same_bytes(lab: Lab, tmp_path: Path,
     assert lab.resumed(whole, tmp_path, workers=2).digests == whole.digests
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-@pytest.mark.parametrize(("name", "zero"), RESIZED)
+@pytest.mark.parametrize(("name", "zero", "workers"), RESIZED)
 def test_resumed_on_another_number_of_workers(
-    lab: Lab, tmp_path: Path, name: str, zero: int, before: int, after: int
+    lab: Lab, tmp_path: Path, name: str, zero: int, workers: tuple[int, int]
 ) -> None:
+    before, after = workers
     whole = lab.whole(name, before, zero)
     again = lab.resumed(whole, tmp_path, after)
     assert again.steps[:HALF] == whole.steps[:HALF]

@@ -52,12 +52,11 @@ def test_a_killed_driver_is_started_again_at_once(undisturbed: Path) -> None:
     assert digests(place) == made(undisturbed)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path, which: int) -> None:
-    name = f"lost-{which}"
-    process, place = start_training(undisturbed, name), output(undisturbed, name)
+def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path) -> None:
+    """The first one, which writes what all share; another one is lost in test_training_equivalence.py."""
+    process, place = start_training(undisturbed, "lost"), output(undisturbed, "lost")
     wait_for(lambda: checkpoints(place), process)
-    workers_of(process)[which].kill()
+    workers_of(process)[0].kill()
     finish(process)
     assert digests(place) == made(undisturbed)
 
