@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from prefopt.evaluation.card import DataCard
 from prefopt.evaluation.charts import running_mean, thin
@@ -15,6 +16,8 @@ from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.showcase import Picture, Shown
 from prefopt.evaluation.statistics import Estimate
 from prefopt.evaluation.wording import caution, headline, minus, side_effects
+from prefopt.objectives import OBJECTIVES
+from prefopt.objectives.titles import TITLES
 from tests.kit.evaluation import evaluation_config, step_lines, verdict_lines
 
 NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
@@ -207,6 +210,17 @@ def test_a_bare_run_has_a_report_too(tmp_path):
     assert Page(html).open == []
     for sentence in ("computed no minority metric", "was not measured", "recorded no steps", "too few for an interval"):
         assert sentence in html
+    assert render_markdown(made)
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_every_objective_has_a_report(name, tmp_path):
+    made = inputs(tmp_path)
+    train = made.config.train.model_copy(update={"objective": OBJECTIVES[name].Params()})
+    made = dataclasses.replace(made, config=made.config.model_copy(update={"train": train}))
+    html = render_html(made)
+    assert str(escape(TITLES[name][0])) in html
+    assert (", beta " in html) == hasattr(train.objective, "beta")
     assert render_markdown(made)
 
 
