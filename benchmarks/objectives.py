@@ -5,18 +5,24 @@ rule (sampled noise, or inverted by the reference for SmPO and InPO). Rate, step
 comparison of what runs and what it costs, not of methods at their best.
 
     python benchmarks/objectives.py [--only dpo smpo] [--quick] [--json]
+    python benchmarks/objectives.py --seconds [--turns 20]
+
+The second form measures seconds per step alone: on one worker in one process, each objective in turns with dpo.
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import torch
+import torch.distributed as dist
+from train import DPO, Bench
+
 from prefopt.config import load_config
-from prefopt.data.storage import Storage
-from prefopt.distributed.training.watch import read_timing
+from prefopt.distributed.session import stop_ray
 
 INVERTED = ("score.visits.inversion=renoise",)
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -43,7 +49,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def run_chain(name: str, config: str, root: Path, extra: list[str]) -> dict[str, float]:
-    """One run of the chain; returns its held-out figures and seconds per optimizer step."""
+    """One run of the chain; returns its held-out figures."""
     objective, settings = ROWS[name]
     place = root / name.replace(", ", "-").replace(" ", "-")
     overrides = [f"train.objective={objective}", f"store={root}/store", *settings, *extra]
@@ -53,7 +59,6 @@ def run_chain(name: str, config: str, root: Path, extra: list[str]) -> dict[str,
     metrics = json.loads((place / "metrics.json").read_text())
     win = metrics["models"]["tuned"][load_config(config, overrides).evaluate.rewards[0]]["win_rate"]
     held_out = metrics["accuracy_heldout"]
-    times = [line["seconds_per_step"] for line in read_timing(Storage(str(place / "logs" / "train")))]
     return {
         "accuracy": held_out["value"],
         "accuracy_low": held_out["low"],
@@ -61,8 +66,25 @@ def run_chain(name: str, config: str, root: Path, extra: list[str]) -> dict[str,
         "win_rate": win["value"],
         "win_low": win["low"],
         "win_high": win["high"],
-        "seconds_per_step": statistics.median(times),
     }
+
+
+def measure_seconds(turns: int) -> dict[str, float]:
+    """Seconds of a step of each objective, and its ratio to a step of dpo."""
+    figures: dict[str, float] = {}
+    torch.set_num_threads(1)
+    print("| objective | seconds per step | over dpo |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as place:
+        dist.init_process_group("gloo", init_method=f"file://{place}/rendezvous", rank=0, world_size=1)
+        bench = Bench(Path(place), turns)
+        for name, (objective, settings) in ROWS.items():
+            if not settings or settings == INVERTED:
+                ratio, seconds, _ = bench.ratio(bench.step(objective, *settings), bench.step(DPO))
+                print(f"| {name} | {seconds:.3f} | {ratio:.2f} |", flush=True)
+                figures |= {f"{name}: seconds": seconds, f"{name}: over_dpo": ratio}
+        dist.destroy_process_group()
+        stop_ray()
+    return figures
 
 
 def main() -> None:
@@ -72,18 +94,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--quick", action="store_true", help="three objectives, ten steps")
+    parser.add_argument("--seconds", action="store_true", help="measure the steps' seconds, not what is learned")
+    parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--json", action="store_true", help="print one flat object as the last line")
     arguments = parser.parse_args()
     chosen = ["dpo", "kto", "smpo"] if arguments.quick else arguments.only
     extra = [*arguments.set, *(["train.steps=10", "evaluate.prompts=24"] if arguments.quick else [])]
-    figures: dict[str, float] = {}
-    print("| objective | held-out accuracy | 95 % interval | win rate | 95 % interval | seconds per step |")
-    print("|---|---|---|---|---|---|")
-    for name in chosen:
+    figures: dict[str, float] = measure_seconds(arguments.turns) if arguments.seconds else {}
+    if not arguments.seconds:
+        print("| objective | held-out accuracy | 95 % interval | win rate | 95 % interval |\n|---|---|---|---|---|")
+    for name in () if arguments.seconds else chosen:
         run = run_chain(name, arguments.config, Path(arguments.run_dir), extra)
         cells = [f"{run['accuracy']:.3f}", f"{run['accuracy_low']:.3f} to {run['accuracy_high']:.3f}"]
         cells += [f"{run['win_rate']:.3f}", f"{run['win_low']:.3f} to {run['win_high']:.3f}"]
-        print(f"| {name} | {' | '.join(cells)} | {run['seconds_per_step']:.2f} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
         figures |= {f"{name}: {figure}": value for figure, value in run.items()}
     if arguments.json:
         print(json.dumps(figures, sort_keys=True))

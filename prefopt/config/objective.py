@@ -124,8 +124,8 @@ class AdaptiveIpoParams(AdaptiveParams):
 
     name: Literal["adaptive_ipo"] = "adaptive_ipo"
     """Chooses this objective."""
-    form: Literal["published", "logit"] = "published"
-    """`published`: on the raw gap z, the margin added as in the public code; `logit`: on k z, the margin subtracted."""
+    form: Literal["published", "logit"] = "logit"
+    """`logit`: on k z, the margin subtracted; `published`: on the raw gap z, the margin added as in the public code."""
     tau: Positive | None = None
     """The target is 1 / (2 tau). By default 100 (public code) under `published`, 0.5 under `logit` (target 1)."""
 

@@ -2,7 +2,8 @@
 
     loss = -W log sigma(0.5 beta z - G)
 
-The formula is the public code's; there beta_dpo is half of the canonical beta. It differs from `dpo` in W and G.
+The formula is the public code's; there beta_dpo is half of the canonical beta. Sign and scale of G in the paper are
+unconfirmed. It differs from `dpo` in W and G.
 """
 
 import torch

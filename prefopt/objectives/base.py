@@ -46,7 +46,7 @@ class PairErrors:
     """The votes' probability that w wins, in [0, 1]; 0.5 is a tie (weighted_dpo)."""
     timestep: Tensor | None = None
     annotator_logits: Tensor | None = None
-    """[M, B], for logs."""
+    """[M, B], for objectives that judge the annotators themselves; none of the built-in ones does."""
     means: Mapping[str, float] | None = None
     """Means over the global batch by their names in `Objective.means`."""
 

@@ -2,7 +2,8 @@
 
     loss = -(1 - epsilon) log sigma(k z) - epsilon log sigma(-k z)
 
-The formula is Adaptive-DPO's public code's, where beta is half of the canonical one. It differs from `dpo` in the
+The formula is Adaptive-DPO's public code's, where beta is half of the canonical one; the epsilon of its published flip
+experiments is unconfirmed. It differs from `dpo` in the
 second term: the minimum lies at sigma(k z) = 1 - epsilon, so the gap stops growing.
 """
 

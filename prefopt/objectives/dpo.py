@@ -10,6 +10,8 @@ from prefopt.objectives.metrics import pair_metrics
 def dpo(errors: PairErrors, params: DpoParams) -> ObjectiveResult:
     """-log sigma(0.5 beta z), per pair. The derivation's timestep factor is absorbed into beta, as in public code.
 
+    The launchers' beta is 5000; the paper's 2000 for SD1.5 is unconfirmed.
+
     Raises ValueError if the reference errors are missing.
     """
     logit = 0.5 * params.beta * errors.gap()

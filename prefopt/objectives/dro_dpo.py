@@ -7,9 +7,9 @@ models; its use on denoising errors is derived. L is no mean over pairs, but its
 
     loss = sg[W] l,   W = h exp(h l / lambda) / E[exp(h l / lambda)]
 
-With the exact E of the batch the mean of these losses has L's gradient, however the batch is split (derived, tested).
-It differs from `dpo` in W: hard pairs count more, flipped ones among them unless h is small there, and W tends to h
-as lambda grows.
+The mean of these losses over the global batch has L's gradient, however the batch is split (derived, tested). It
+differs from `dpo` in W: hard pairs count more, flipped ones among them unless h is small there, and W tends to h as
+lambda grows.
 """
 
 import math
@@ -23,10 +23,10 @@ from prefopt.objectives.base import Objective, ObjectiveResult, PairErrors
 from prefopt.objectives.metrics import pair_metrics
 
 TILT = "tilt"
+_FURTHEST = 20.0
+"""Exponents above log E are capped here. No pair of a batch below exp(20) pairs is further above its E."""
 _LARGEST = 600.0
 """Exponents are capped here, where exp still fits in float64."""
-_FURTHEST = 20.0
-"""Exponents above log E are capped here: out of reach for the E of a batch below exp(20) pairs, only for a stale E."""
 
 
 def tilt(errors: PairErrors, params: DroDpoParams) -> Tensor:

@@ -6,8 +6,8 @@
 
 U is sigma (the paper's Kahneman-Tversky utility), log sigma (loss-averse) or -log sigma(-x) (risk-seeking, without
 lower bound); the public code's two other risk-seeking forms put y elsewhere and are left out. A pair's loss is the
-mean of its two images'. The formula is the public code's, whose beta_kto is k. It differs from `dpo` in that winner
-and loser are not compared with each other, only with z0.
+mean of its two images'. The formula is the public code's, whose beta_kto is k; the paper's settings are unconfirmed.
+It differs from `dpo` in that winner and loser are not compared with each other, only with z0.
 """
 
 import torch

@@ -2,9 +2,9 @@
 
     loss = [-(1 - epsilon) log sigma(k z) + epsilon log sigma(-k z)] / (1 - 2 epsilon)
 
-The formula is Adaptive-DPO's public code's, where beta is half of the canonical one. It differs from `dpo` in the
-second term. For epsilon > 0 it has no lower bound: the slope in k z tends to -epsilon / (1 - 2 epsilon) and never
-vanishes, so clip gradients and watch the gap.
+The formula is Adaptive-DPO's public code's, where beta is half of the canonical one; the epsilon of its published flip
+experiments is unconfirmed. It differs from `dpo` in the second term. For epsilon > 0 it has no lower bound: the slope
+in k z tends to -epsilon / (1 - 2 epsilon) and never vanishes, so clip gradients and watch the gap.
 """
 
 from torch.nn.functional import logsigmoid

@@ -33,12 +33,15 @@ def relabel(rule: Relabel, p_reward_B: Tensor, label_B: Tensor, blend: float = 0
     reward: p_reward, as published; the label plays no part. human_floor: the side of the label stays, and where the
     reward disagrees with it, or the label is a tie, alpha is 0.5 (no gradient). blend: (1 - blend) p_reward +
     blend label. Each rule gives 1 - alpha for the swapped pair. Raises ValueError for an unknown rule or a blend
-    outside [0, 1].
+    outside [0, 1], and for a probability that is NaN or outside [0, 1].
     """
     if rule not in get_args(Relabel):
         raise ValueError(f"relabel must be one of {get_args(Relabel)}, got {rule!r}")
     if not 0.0 <= blend <= 1.0:
         raise ValueError(f"blend must lie in [0, 1], got {blend}")
+    for name, value in {"alpha": p_reward_B, "label": label_B}.items():
+        if not bool(((value >= 0.0) & (value <= 1.0)).all()):
+            raise ValueError(f"{name} must lie in [0, 1] and be no NaN: see what the score stage wrote for these pairs")
     if rule == "reward":
         return p_reward_B
     if rule == "blend":

@@ -12,7 +12,7 @@ def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig) -
     """The votes that training may use, with the labels it sees; all columns as they were but `label`.
 
     `scores`, which may be missing under `relabel: none`, has a row for each pair; a vote's u is that of its own label,
-    stability - u for the second image. Ties, and votes that do not count, are neither dropped nor flipped.
+    stability - u for the second image. Ties stay ties, and votes that do not count are neither dropped nor flipped.
     """
     if config.relabel == "none":
         return _with_labels(votes, votes["label"].to_numpy(), config)
@@ -22,7 +22,7 @@ def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig) -
     labels = votes["label"].to_numpy().astype(np.float64)
     if config.relabel == "majority_vote":
         margins = np.stack([np.asarray(row) for row in scores["margins"].to_pylist()], axis=1)
-        labels = majority_vote(margins)[of_vote]
+        labels = np.where(labels == TIE, TIE, majority_vote(margins)[of_vote])
     elif config.relabel in ("filter_minority", "flip_minority"):
         judged = np.flatnonzero((labels != TIE) & votes["latest"].to_numpy(zero_copy_only=False))
         ids = votes["vote_id"].take(judged).to_pylist()

@@ -20,6 +20,7 @@ from prefopt.distributed.training.segments import read_verdicts
 from prefopt.errors import GuardError
 from prefopt.models.identity import model_digest
 from prefopt.models.loading import load_pipeline
+from prefopt.objectives import OBJECTIVES
 from prefopt.stages.base import StageContext, StageResult
 from prefopt.stages.train import prepare
 from tests.kit.models import RESOLUTION, tiny_pipeline
@@ -50,6 +51,8 @@ RUNS: dict[str, dict[str, Any]] = {
         }
     },
     "bf16": {"objective": ADAPTIVE, "precision": "bf16"},
+    "kto": {"objective": {"name": "kto"}},
+    "dro": {"objective": {"name": "dro_dpo", "beta": 200}},
     "sharded": {"objective": ADAPTIVE, "method": "lora", "zero": 2},
 }
 
@@ -97,7 +100,7 @@ def steps(context: StageContext) -> list[dict[str, Any]]:
     return read_steps(Path(context.output.path("")))
 
 
-@pytest.mark.parametrize("name", ["dpo", "adaptive", "global", "lora", "product", "smpo", "watched"])
+@pytest.mark.parametrize("name", ["dpo", "adaptive", "global", "lora", "product", "smpo", "watched", "kto", "dro"])
 def test_one_and_two_workers_write_the_same_bytes(lab: Lab, name: str) -> None:
     assert digests(*lab.run(name, 1)) == digests(*lab.run(name, 2))
 
@@ -111,10 +114,24 @@ def test_figures_of_a_run(lab: Lab, name: str) -> None:
     assert {line["lr"] for line in lines[1:]} == {1e-4}
     assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 and not line["skipped"] for line in lines)
     if name != "offline":
-        assert lines[0]["loss"] == pytest.approx(math.log(2), abs=2e-3 if name == "bf16" else 1e-6)
+        at_rest = 0.5 if name == "kto" else math.log(2)
+        assert lines[0]["loss"] == pytest.approx(at_rest, abs=2e-3 if name == "bf16" else 1e-6)
     assert lines[0]["accuracy"] == 0.5 or name == "bf16"
     assert lines[5]["error_w"] != lines[0]["error_w"]
     assert result.rows.in_ == result.rows.out == 48
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains(lab: Lab, tmp_path: Path, name: str) -> None:
+    """With its own defaults, from a one-line change."""
+    config = training_config(lab.model, lab.root / "store", objective={"name": name}, steps=2, optimizer=GENTLE)
+    context = training_context(tmp_path, config)
+    lab.group(1).run_stage(context)
+    first, second = steps(context)
+    assert math.isfinite(first["loss"])
+    assert first["grad_norm"] > 0
+    assert second["loss"] != first["loss"]
+    assert {"loss", "accuracy"} <= first.keys() or name == "sft"
 
 
 def test_objectives_differ(lab: Lab) -> None:
@@ -189,7 +206,7 @@ def interrupt(context: StageContext, directory: Path) -> StageContext:
     return fresh_output(context, directory)
 
 
-@pytest.mark.parametrize(("name", "workers"), [("adaptive", 1), ("adaptive", 2), ("lora", 1)])
+@pytest.mark.parametrize(("name", "workers"), [("adaptive", 1), ("adaptive", 2), ("lora", 1), ("kto", 2)])
 def test_resumed_equals_uninterrupted(lab: Lab, tmp_path: Path, name: str, workers: int) -> None:
     context, result = lab.run(name, workers)
     again = interrupt(context, tmp_path / "again")

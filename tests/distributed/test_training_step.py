@@ -17,7 +17,7 @@ from prefopt.distributed.training.engine import StepOutcome, learning_rate
 from prefopt.distributed.training.records import pair_arrays, rank_correlation, record_line, step_record
 from prefopt.distributed.training.step import StepFailure, Trainer, gather_pairs
 from prefopt.health.monitor import HealthMonitor
-from prefopt.models.adapters import FAST, SLOW
+from prefopt.models.adapters import FAST, POLICY, SLOW
 from prefopt.models.families import Conditioning
 
 TOLD = Conditioning(torch.zeros(4, 1, 1))
@@ -65,7 +65,7 @@ class _Models:
         self.copies = {SLOW: nn.Parameter(torch.ones(1)), FAST: nn.Parameter(torch.ones(1))}
 
     def predict(self, who: str, batch: MicroBatch) -> Tensor:
-        weight = self.copies.get(who, torch.ones(1))
+        weight = self.engine.weight if who == POLICY else self.copies.get(who, torch.ones(1))
         return (weight * batch.xt).detach()
 
     def weights(self, who: str) -> dict[str, nn.Parameter]:
@@ -143,26 +143,15 @@ def test_an_objective_without_a_reference_asks_for_none(params: Any) -> None:
 
 
 @pytest.mark.usefixtures("process_group")
-def test_means_are_those_of_the_steps_before_and_part_of_the_state() -> None:
-    """KTO's reference point: 0 in the first step, then the mean gain of the first, clipped at 0."""
-
-    def trainer(outcomes: list[bool]) -> Trainer:
-        models = _Models(outcomes)
-        return Trainer(models, Averages(models, (), EmaConfig()), KtoParams())
-
-    whole = trainer([True, True, False, True])
-    _, first = whole.step([_batch()], 1e-3)
-    assert first["reference_point"].tolist() == [0.0, 0.0]
-    assert not [name for name in first if name.startswith("mean of")]
-    _, second = whole.step([_batch()], 1e-3)
-    gain = 0.5 * ((first["reference_w"] - first["error_w"]) + (first["reference_l"] - first["error_l"]))
-    assert second["reference_point"].tolist() == pytest.approx([max(0.0, float(gain.mean()))] * 2)
-    state = json.loads(json.dumps(whole.state_dict()))
-    whole.step([_batch()], 1e-3)
-    assert whole.state_dict() == state
-    again = trainer([True])
-    again.load_state_dict(state)
-    assert again.state_dict() == state
+def test_means_are_those_of_the_whole_global_batch() -> None:
+    """KTO's reference point, in a step of two micro-batches: the mean gain of all four pairs."""
+    models = _Models([False, True])
+    models.engine.weight.data -= 0.3
+    trainer = Trainer(models, Averages(models, (), EmaConfig()), KtoParams())
+    _, values = trainer.step([_batch(), _batch(2.0)], 1e-3)
+    gain = 0.5 * ((values["reference_w"] - values["error_w"]) + (values["reference_l"] - values["error_l"]))
+    assert float(gain.mean()) > 0.1
+    assert values["reference_point"].tolist() == pytest.approx([float(gain.mean())] * 4)
 
 
 @pytest.mark.usefixtures("process_group")

@@ -28,6 +28,13 @@ def random_table(size: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(len(COLUMNS), size, generator=generator, dtype=torch.float64)
 
 
+def close_table(size: int, seed: int = 0) -> torch.Tensor:
+    """float64 [9, size] with gaps near 1e-3, as in training: no objective is saturated."""
+    table = random_table(size, seed)
+    table[:2] = table[2:4] + 2e-3 * (table[:2] - 0.5)
+    return table
+
+
 def make(table: torch.Tensor, **changes: Any) -> PairErrors:
     """The pairs of a table, with every side input."""
     given = dict(zip(COLUMNS, table, strict=True)) | {"margin_mean": torch.tensor(MARGIN_MEAN, dtype=torch.float64)}

@@ -9,6 +9,8 @@ import math
 import pytest
 import torch
 
+from prefopt.minority.metric import minority_metric
+from prefopt.minority.scale import RunningScale
 from prefopt.objectives import PairErrors
 from prefopt.objectives.smpo import relabel, reward_preference
 from tests.objectives.pairs import column, evaluate, from_gap, make, random_table
@@ -24,7 +26,7 @@ def test_the_log_sigmoid_comes_before_the_mean() -> None:
 
 def test_ipo_runs_with_the_settings_it_declares() -> None:
     """Defect: a script's ipo branch reads a setting that does not exist."""
-    assert evaluate("ipo", from_gap(column(0.0))).loss.isfinite().all()
+    assert evaluate("ipo", from_gap(column(0.02)), tau=10.0).loss.item() == pytest.approx((0.02 - 1 / 20) ** 2)
 
 
 def test_only_the_published_form_adds_the_margin() -> None:
@@ -89,14 +91,22 @@ def test_no_gap_counts_as_half_right() -> None:
         assert float(evaluate(name, errors).metrics["accuracy"]) == 0.5
 
 
-def test_warm_up_weighs_like_an_undisputed_pair() -> None:
-    """u = 0 in warm-up gives W(0) = 1 / c, as it does to any pair without doubt later on."""
-    u = torch.tensor([0.0, 0.0, 0.3]).double()
-    weight = torch.as_tensor(
-        evaluate("adaptive_dpo", from_gap(column(0.1, 0.2, 0.3), u=u, margin_mean=0.0)).metrics["weight"]
-    )
-    assert weight[0].item() == weight[1].item() == 1.0
-    assert weight[2].item() < 1.0
+@pytest.mark.parametrize("weight", ["linear", "quadratic", "sqrt", "sigmoid"])
+def test_warm_up_weighs_like_an_undisputed_pair(weight: str) -> None:
+    """Pairs of a running scale in warm-up weigh what a pair on which all annotators agree weighs after it."""
+    z = torch.tensor([[-2e-3, 1e-3], [1e-3, 1e-3], [-1e-3, 2e-3]]).double()
+    agreed = torch.tensor([[1e-3]] * 3).double()
+    scale = RunningScale(3, warmup=1)
+
+    def weights(gaps: torch.Tensor) -> torch.Tensor:
+        u = minority_metric(scale.scale(gaps, 3.75)).u
+        errors = from_gap(gaps[0], u=u, margin_mean=0.0)
+        return torch.as_tensor(evaluate("adaptive_dpo", errors, weight=weight).metrics["weight"])
+
+    during = weights(z)
+    scale.update([4e-6] * 3, 0.0, 2)
+    assert torch.equal(during, weights(agreed).expand(2))
+    assert weights(z)[0] < during[0]
 
 
 def test_losers_do_not_dilute_sft() -> None:

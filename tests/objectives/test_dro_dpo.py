@@ -105,8 +105,7 @@ def test_losses_beyond_the_reach_of_exp_stay_finite() -> None:
     params = DRO.Params(beta=2000.0)
     tilts = DRO.means["tilt"](from_gap(z), params)
     assert tilts.isfinite().all()
-    for mean in (float(tilts.mean()), 1.0):
-        loss = DRO(from_gap(z, means={"tilt": mean}), params).loss
-        (slope,) = torch.autograd.grad(loss.sum(), z)
-        assert loss.isfinite().all()
-        assert slope.isfinite().all()
+    loss = DRO(from_gap(z, means={"tilt": float(tilts.mean())}), params).loss
+    (slope,) = torch.autograd.grad(loss.sum(), z)
+    assert loss.isfinite().all()
+    assert slope.isfinite().all()

@@ -55,8 +55,8 @@ def test_labels_stay_by_default() -> None:
     assert relabelled(votes(), None, LabelsConfig()).equals(votes())
 
 
-def test_the_panel_outvotes_every_vote_and_its_tie_is_a_tie() -> None:
-    assert seen(relabel="majority_vote") == {"v0": 0.0, "v1": 1.0, "v2": 1.0, "v3": 1.0, "v4": 0.5}
+def test_the_panel_outvotes_every_vote_but_ties_stay_and_its_own_tie_is_one() -> None:
+    assert seen(relabel="majority_vote") == {"v0": 0.0, "v1": 1.0, "v2": 1.0, "v3": 0.5, "v4": 0.5}
 
 
 def test_the_votes_of_highest_u_are_left_out_or_turned_round_but_no_tie() -> None:

@@ -9,28 +9,44 @@ import torch.distributed as dist
 from torch import Tensor
 
 from prefopt.config.objective import AdaptiveParams, ObjectiveConfig, SmpoParams
-from prefopt.diffusion.errors import denoising_error
+from prefopt.diffusion.errors import denoising_error, error_gap
 from prefopt.distributed.training.averages import Averages
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.denoisers import AVERAGES, Denoisers
 from prefopt.distributed.training.engine import StepOutcome
-from prefopt.distributed.training.means import RunningMeans, mean_columns, without_means
 from prefopt.distributed.training.minority import Judgement, MinorityJudge, Window
 from prefopt.models.adapters import POLICY, REFERENCE
 from prefopt.objectives import OBJECTIVES, PairErrors
 from prefopt.objectives.smpo import relabel
 
-
-@dataclass(frozen=True)
-class _Reference:
-    """The reference's errors of winner and loser, and its prediction if it was asked while training."""
-
-    errors: tuple[Tensor, Tensor]
-    prediction: Tensor | None
-
-
 PairValues = dict[str, Tensor]
 """Per-pair figures of one micro-batch, or of a global batch: float64 by name, last axis pairs."""
+
+
+_Z = "z"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What models other than the policy make of a micro-batch."""
+
+    reference: tuple[Tensor, Tensor] | None
+    """The reference's errors of winner and loser."""
+    prediction: Tensor | None = None
+    """The reference's, if it was asked while training."""
+    gaps: tuple[Tensor, ...] = ()
+    """z of each average."""
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What a pass over the whole global batch, before the first backward, has found."""
+
+    known: Sequence[_Known]
+    """Of each of this worker's micro-batches."""
+    window: Window | None
+    means: dict[str, float]
+    """By the names in `Objective.means`."""
 
 
 class StepFailure(RuntimeError):
@@ -46,58 +62,59 @@ class Trainer:
         self._params = params
         self._objective = OBJECTIVES[params.name]
         self.judge = MinorityJudge(params) if isinstance(params, AdaptiveParams) else None
-        self._means = RunningMeans(list(self._objective.means))
+        self._looks_ahead = bool(self._objective.means) or bool(self.judge and self.judge.needs_window)
 
     def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
         """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
 
         Raises StepFailure if an applied step has figures that are not finite.
         """
-        window = self._window(batches) if self.judge and self.judge.needs_window else None
+        outlook = self._look_ahead(batches) if self._looks_ahead else None
         outcome: StepOutcome | None = None
         observed: list[PairValues] = []
-        for batch in batches:
-            values, outcome = self._micro_step(batch, lr, window)
+        for number, batch in enumerate(batches):
+            known = outlook.known[number] if outlook else self._known(batch)
+            values, outcome = self._micro_step(batch, lr, known, outlook)
             observed.append(values)
         assert outcome is not None, "the last micro-batch of a step is its boundary"
         values = gather_pairs(observed)
         if outcome.applied:
             _check_finite(values | {"grad_norm": torch.tensor(outcome.grad_norm)})
             self._averages.update()
-            self._means.update(values)
             if self.judge:
                 self.judge.update(_window_of(values))
-        return outcome, without_means(values)
+        return outcome, values
 
     def state_dict(self) -> dict[str, Any]:
         """What later steps need of earlier ones beside weights and averages: plain values that survive JSON exactly."""
-        return {"means": self._means.state_dict(), "minority": self.judge.state_dict() if self.judge else None}
+        return {"minority": self.judge.state_dict() if self.judge else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._means.load_state_dict(state["means"])
         if self.judge:
             self.judge.load_state_dict(state["minority"])
 
-    def _micro_step(self, batch: MicroBatch, lr: float, window: Window | None) -> tuple[PairValues, StepOutcome | None]:
-        known = self._reference(batch)
-        others = [self._gap(known.errors, who, batch) for who in self._observers()] if known else []
+    def _micro_step(
+        self, batch: MicroBatch, lr: float, known: _Known, outlook: _Outlook | None
+    ) -> tuple[PairValues, StepOutcome | None]:
         engine = self._models.engine
         prediction = engine(batch.xt, batch.t, batch.conditioning)
         policy = self._errors(prediction, batch)
-        z = torch.stack([_gap(known.errors, policy).detach(), *others]) if known else None
+        z = _gaps(known, policy)
+        window, means = (outlook.window, outlook.means) if outlook else (None, {})
         judged = self.judge.judge(z, batch.u, window) if self.judge and z is not None else None
-        errors = self._pair_errors(batch, policy, known.errors if known else (None, None), judged)
+        errors = self._pair_errors(batch, policy, known.reference, judged, means)
         result = self._objective(errors, self._params)
         engine.backward(result.loss.mean())
         outcome = engine.step(lr)
         values = _values(result.loss, result.metrics, z, batch, judged)
-        values |= mean_columns({name: figure(errors, self._params) for name, figure in self._objective.means.items()})
-        return values | (self._against(known, prediction.detach(), batch) if known else {}), outcome
+        return values | self._against(known, prediction.detach(), batch), outcome
 
-    def _against(self, known: _Reference, prediction: Tensor, batch: MicroBatch) -> PairValues:
+    def _against(self, known: _Known, prediction: Tensor, batch: MicroBatch) -> PairValues:
         """The reference's errors, and the policy's distance from it where it was asked."""
-        values = {"reference_w": known.errors[0].double(), "reference_l": known.errors[1].double()}
+        if known.reference is None:
+            return {}
+        values = {"reference_w": known.reference[0].double(), "reference_l": known.reference[1].double()}
         if known.prediction is not None:
             away = self._errors(prediction, replace(batch, target=known.prediction.float()))
             values["distance"] = (0.5 * (away[0] + away[1])).double()
@@ -106,17 +123,20 @@ class Trainer:
     def _observers(self) -> Sequence[str]:
         return AVERAGES if self.judge and self.judge.online else ()
 
-    def _reference(self, batch: MicroBatch) -> _Reference | None:
-        """None where the objective has no reference, and none is known."""
-        if batch.reference is not None:
-            return _Reference(batch.reference, None)
-        if not self._objective.has_reference:
-            return None
-        prediction = self._models.predict(REFERENCE, batch)
-        return _Reference(self._errors(prediction, batch), prediction)
+    def _known(self, batch: MicroBatch) -> _Known:
+        """Without a reference where the objective has none and none is known."""
+        prediction: Tensor | None = None
+        errors = batch.reference
+        if errors is None:
+            if not self._objective.has_reference:
+                return _Known(None)
+            prediction = self._models.predict(REFERENCE, batch)
+            errors = self._errors(prediction, batch)
+        gaps = [error_gap(*errors, *self._predicted(who, batch)) for who in self._observers()]
+        return _Known(errors, prediction, tuple(gaps))
 
-    def _gap(self, reference: tuple[Tensor, Tensor], who: str, batch: MicroBatch) -> Tensor:
-        return _gap(reference, self._errors(self._models.predict(who, batch), batch))
+    def _predicted(self, who: str, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        return self._errors(self._models.predict(who, batch), batch)
 
     def _errors(self, prediction: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         errors = denoising_error(prediction, batch.target)
@@ -126,8 +146,9 @@ class Trainer:
         self,
         batch: MicroBatch,
         policy: tuple[Tensor, Tensor],
-        reference: tuple[Tensor | None, Tensor | None],
+        reference: tuple[Tensor, Tensor] | None,
         judged: Judgement | None,
+        means: Mapping[str, float],
     ) -> PairErrors:
         alpha, params = batch.alpha, self._params
         if alpha is not None and isinstance(params, SmpoParams):
@@ -135,8 +156,8 @@ class Trainer:
         return PairErrors(
             policy_w=policy[0],
             policy_l=policy[1],
-            reference_w=reference[0],
-            reference_l=reference[1],
+            reference_w=reference and reference[0],
+            reference_l=reference and reference[1],
             alpha=alpha,
             u=judged.u if judged else None,
             weight=batch.weight,
@@ -144,23 +165,35 @@ class Trainer:
             label=batch.label,
             timestep=batch.t[: batch.pairs].to(torch.float32),
             annotator_logits=judged.logits if judged else None,
-            means=self._means.values(),
+            means=means,
         )
 
-    def _window(self, batches: Sequence[MicroBatch]) -> Window:
-        """An annotator pass over the whole global batch, before the first backward."""
-        observed = []
-        for batch in batches:
-            known = self._reference(batch)
-            assert known is not None, "an objective with a minority metric has a reference"
-            who = (POLICY, *self._observers())
-            z = torch.stack([self._gap(known.errors, name, batch) for name in who])
-            observed.append({"z": z.double()})
-        return _window_of(gather_pairs(observed))
+    def _look_ahead(self, batches: Sequence[MicroBatch]) -> _Outlook:
+        """A pass over the whole global batch without gradient, so that no split of it changes what all pairs share."""
+        known = [self._known(batch) for batch in batches]
+        observed: list[PairValues] = []
+        for batch, others in zip(batches, known, strict=True):
+            policy = self._predicted(POLICY, batch)
+            errors = self._pair_errors(batch, policy, others.reference, None, {})
+            values = {name: figure(errors, self._params) for name, figure in self._objective.means.items()}
+            z = _gaps(others, policy)
+            observed.append(values if z is None else values | {_Z: z.double()})
+        gathered = gather_pairs(observed)
+        window = _window_of(gathered) if self.judge and self.judge.needs_window else None
+        return _Outlook(known, window, {name: _finite_mean(gathered[name]) for name in self._objective.means})
 
 
-def _gap(reference: tuple[Tensor, Tensor], model: tuple[Tensor, Tensor]) -> Tensor:
-    return (reference[0] - reference[1]) - (model[0] - model[1])
+def _gaps(known: _Known, policy: tuple[Tensor, Tensor]) -> Tensor | None:
+    """z of the policy and of each average, [M, B]; None without a reference."""
+    if known.reference is None:
+        return None
+    return torch.stack([error_gap(*known.reference, *policy).detach(), *known.gaps])
+
+
+def _finite_mean(values: Tensor) -> float:
+    """Over the pairs whose figure is finite: a broken pair makes its own loss broken, and the step is skipped."""
+    finite = values[torch.isfinite(values)]
+    return float(finite.mean()) if finite.numel() else 1.0
 
 
 def _values(
@@ -169,7 +202,7 @@ def _values(
     values = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.dim() == 1}
     values |= {"loss": loss, "timestep": batch.t[: batch.pairs]}
     if z is not None:
-        values["z"] = z
+        values[_Z] = z
     if judged and judged.online is not None:
         values["u_online"] = judged.online
     if judged and batch.u is not None:
@@ -178,7 +211,7 @@ def _values(
 
 
 def _window_of(values: PairValues) -> Window:
-    z = torch.nan_to_num(values["z"], nan=0.0, posinf=0.0, neginf=0.0)
+    z = torch.nan_to_num(values[_Z], nan=0.0, posinf=0.0, neginf=0.0)
     return Window(z.square().sum(dim=-1), float(z[0].sum()), z.shape[-1])
 
 
