@@ -24,6 +24,8 @@ class GuardState:
     skipped_in_a_row: int = 0
     good_step: int = 0
     """The last step whose verdict asked for nothing."""
+    evaluated: int = 0
+    """The paired evaluations up to this step have been acted upon: none counts a second time."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers that survive JSON exactly."""
@@ -51,12 +53,13 @@ GO_ON = Decision("go on")
 
 
 def decide(
-    step: int, *, applied: bool, verdict: Verdict | None, config: GuardConfig, state: GuardState
+    step: int, *, applied: bool, verdict: Verdict | None, config: GuardConfig, state: GuardState, evaluated: int = 0
 ) -> tuple[Decision, GuardState]:
     """The decision after a step counted from 1, and the guard's next state.
 
-    `verdict` is None where none was made. Stops after `config.skipped_steps` skipped steps in a row whatever
-    `config.action` is, and on a bad verdict once the action has been taken `config.most` times.
+    `verdict` is None where none was made; `evaluated` is the step of the latest paired evaluation that it rests on.
+    Stops after `config.skipped_steps` skipped steps in a row whatever `config.action` is, and on a bad verdict once
+    the action has been taken `config.most` times.
     """
     state = replace(state, skipped_in_a_row=0 if applied else state.skipped_in_a_row + 1)
     if state.skipped_in_a_row >= config.skipped_steps:
@@ -65,13 +68,17 @@ def decide(
         return GO_ON, state
     if verdict.name not in ALARMS:
         return GO_ON, replace(state, good_step=step)
-    return _act(step, verdict, config, state)
+    decision, state = _act(step, verdict, config, state)
+    if decision.action != "go on":
+        state = replace(state, evaluated=max(state.evaluated, evaluated))
+    return decision, state
 
 
 def after_roll_back(checkpoint: GuardState, now: GuardState) -> GuardState:
     """The state after going back to a checkpoint: its steps, but the actions and the rate of now.
 
-    Without it, the same collapse would be rolled back for ever.
+    Without it, the same collapse would be rolled back for ever. Evaluations after the checkpoint are made anew, and so
+    count anew.
     """
     return replace(checkpoint, rate=now.rate, taken=now.taken, skipped_in_a_row=0)
 

@@ -72,6 +72,7 @@ class HealthMonitor:
             verdict=verdict,
             config=self._train.guard,
             state=self._guard,
+            evaluated=self._evaluations[-1].step if self._evaluations else 0,
         )
         line = self._line(verdict, figures, decision) if verdict and figures else None
         if decision.action != "go on":
@@ -122,7 +123,7 @@ class HealthMonitor:
         every = max(1, self._train.health.window // VERDICTS_PER_WINDOW)
         if step % every and step != self._train.steps:
             return None, None
-        return judge(list(self._window), self._setting, self._evaluations)
+        return judge(list(self._window), self._setting, self._evaluations, self._guard.evaluated)
 
     def _line(self, verdict: Verdict, figures: Figures, decision: Decision) -> dict[str, Any]:
         latest = self._evaluations[-1] if self._evaluations else None

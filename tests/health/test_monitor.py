@@ -123,3 +123,48 @@ def test_all_workers_decide_alike():
         one = first.observe(step, applied=True, grad_norm=1.0, values=values)
         two = second.observe(step, applied=True, grad_norm=1.0, values=turned)
         assert one == two
+
+
+WON, LOST = Share(1.0, 0.676, 1.0, 8), Share(0.0, 0.0, 0.324, 8)
+
+
+def interrupted(monitor, config):
+    """The monitor of a run that goes on from a checkpoint of now."""
+    resumed = HealthMonitor(config)
+    resumed.load_state_dict(json.loads(json.dumps(monitor.state_dict(), allow_nan=False)))
+    return resumed
+
+
+@pytest.mark.parametrize(("action", "taken"), [("lower_rate", "lower_rate"), ("pause", "stop")])
+def test_a_lost_evaluation_is_acted_upon_once(action, taken):
+    """Each evaluation once, also by the run that goes on after a pause; the next one counts again."""
+    config = train_config(steps=400, guard={"action": action})
+    monitor, actions = HealthMonitor(config), {}
+    for step in range(1, 331):
+        seen = observe(monitor, step)
+        if step in (100, 200, 300):
+            monitor.evaluated(step, WON if step == 100 else LOST)
+        if seen.decision.action != "go on":
+            actions[step] = seen.decision.action
+            monitor = interrupted(monitor, config)
+    assert actions == {210: taken, 310: taken}
+
+
+def test_after_a_roll_back_the_evaluation_of_the_same_step_counts_again():
+    config = train_config(guard={"action": "roll_back"})
+    monitor = HealthMonitor(config)
+    monitor.evaluated(20, WON)
+    saved, rolled_back = {}, []
+    step = 20
+    while len(rolled_back) < 2 and step < 100:
+        step += 1
+        if step == 31:
+            saved = json.loads(json.dumps(monitor.state_dict()))
+        seen = observe(monitor, step)
+        if seen.decision.action == "roll_back":
+            rolled_back.append(step)
+            monitor.roll_back(saved)
+            step = 30
+        elif step == 45:
+            monitor.evaluated(step, LOST)
+    assert rolled_back == [50, 50]
