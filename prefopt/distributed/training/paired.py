@@ -47,3 +47,8 @@ def share_of_wins(now: Sequence[float], start: Sequence[float]) -> Share:
     if share is None:
         raise ValueError("there are no images to compare")
     return share
+
+
+def paired_figures(wins: Share) -> dict[str, float]:
+    """What steps.jsonl holds of a paired evaluation, in the line of the step after which it was measured."""
+    return {"paired_wins": wins.value, "paired_wins_low": wins.low, "paired_wins_high": wins.high}

@@ -21,7 +21,7 @@ from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import MODEL, TrainingJob
 from prefopt.distributed.training.live import LiveWriter
 from prefopt.distributed.training.notes import leave_notes
-from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
+from prefopt.distributed.training.paired import PairedDrawing, paired_figures, share_of_wins
 from prefopt.distributed.training.recorder import Recorder
 from prefopt.distributed.training.records import pair_arrays
 from prefopt.distributed.training.refresh import Refresh
@@ -82,7 +82,6 @@ class TrainingRun:
                 seen = self._one_step(done, recorder)
                 done += 1
                 self._tell(done, seen, recorder)
-                self._evaluate(done)
                 if seen.decision.action == "stop":
                     self._stop(done, seen.decision, recorder)
                 if seen.decision.action == "roll_back":
@@ -109,17 +108,22 @@ class TrainingRun:
                         " train.objective.beta, and run again."
                     )
                 ) from None
+        wins = self._evaluate(done + 1)
         seen = self.health.observe(
             done + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)
         )
-        recorder.add(done + 1, lr, outcome, values, seen, staleness)
+        recorder.add(done + 1, lr, outcome, values, seen, {**staleness, **wins})
         return seen
 
-    def _evaluate(self, done: int) -> None:
+    def _evaluate(self, done: int) -> dict[str, float]:
+        """The paired evaluation after a step, if one is due, before the step is judged; its figures for steps.jsonl."""
         config = self._job.config.train.health.evaluation
-        if self._paired and config and done % config.every == 0:
-            self.reader.settle()
-            self.health.evaluated(done, share_of_wins(self._paired.scores(), self._start_scores))
+        if not self._paired or not config or done % config.every:
+            return {}
+        self.reader.settle()
+        wins = share_of_wins(self._paired.scores(), self._start_scores)
+        self.health.evaluated(done, wins)
+        return paired_figures(wins)
 
     def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
         self._save(done, recorder)
