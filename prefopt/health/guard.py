@@ -31,6 +31,12 @@ class GuardState:
         """Plain numbers that survive JSON exactly."""
         return asdict(self)
 
+    @property
+    def vouched(self) -> int:
+        """The last step whose weights a good verdict has judged: a step's figures are those of the weights before
+        it."""
+        return max(0, self.good_step - 1)
+
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "GuardState":
         """From `as_json`."""
@@ -45,8 +51,7 @@ class Decision:
     reason: str = ""
     """For the user, where training stops; what to do is in it."""
     not_after: int | None = None
-    """`roll_back`: go back to the newest checkpoint that is not after this step, the one before the last good verdict:
-    a step's figures are those of the weights before it."""
+    """`roll_back`: go back to the newest checkpoint that is not after this step, `GuardState.vouched`."""
 
 
 GO_ON = Decision("go on")
@@ -96,7 +101,7 @@ def _act(step: int, verdict: Verdict, config: GuardConfig, state: GuardState) ->
     state = replace(state, rate=state.rate * config.rate_factor, taken=state.taken + 1)
     if config.action == "lower_rate":
         return Decision("lower_rate"), state
-    return Decision("roll_back", not_after=max(0, state.good_step - 1)), state
+    return Decision("roll_back", not_after=state.vouched), state
 
 
 def _message(step: int, verdict: Verdict, what: str) -> str:

@@ -82,6 +82,11 @@ class HealthMonitor:
         return Observation(step_figures(signals), verdict, changed, line, decision)
 
     @property
+    def vouched(self) -> int | None:
+        """The last step whose weights a good verdict has judged, where the guard may roll back to it."""
+        return self._guard.vouched if self._train.guard.action == "roll_back" else None
+
+    @property
     def verdict(self) -> str | None:
         """The name of the last verdict; None before the first."""
         return self._last

@@ -8,7 +8,9 @@ import pytest
 import torch.distributed as dist
 
 from prefopt.distributed.training import recorder
-from tests.kit.loop import Loop
+from prefopt.distributed.training.refusal import AgreedError
+from prefopt.errors import GuardError
+from tests.kit.loop import Loop, collapsing
 
 PAIRED = {"every": 5, "prompts": 8, "reward": "world/style"}
 
@@ -58,3 +60,63 @@ def test_a_step_is_judged_after_its_paired_evaluation(tmp_path: Path) -> None:
     loop = Loop(tmp_path, scores=better, steps=15, health={"evaluation": PAIRED})
     loop.run()
     assert [(line["step"], line["evaluation"]["step"]) for line in loop.verdicts()] == [(10, 10), (15, 15)]
+
+
+def actions(loop: Loop) -> list[tuple[int, str]]:
+    return [(line["step"], line["action"]) for line in loop.verdicts() if line["action"] != "go on"]
+
+
+@pytest.mark.parametrize(("every", "keep", "back"), [(2, 2, 28), (2, 1, 28), (7, 1, 28), (50, 2, 0)])
+def test_a_roll_back_finds_a_checkpoint_that_a_good_verdict_vouches_for(
+    tmp_path: Path, every: int, keep: int, back: int
+) -> None:
+    """The verdict at step 30 is the last good one: its figures end with the weights after 29 steps."""
+    loop = Loop(
+        tmp_path,
+        collapsing(31, least_rate=0.5),
+        steps=60,
+        checkpoint_every=every,
+        keep_checkpoints=keep,
+        guard={"action": "roll_back", "budget": None},
+    )
+    went_back: list[int] = []
+    load = loop.engine.load
+
+    def loaded(directory: Path, *, universal: bool = False) -> None:
+        load(directory, universal=universal)
+        went_back.append(loop.engine.steps)
+
+    loop.engine.load = loaded  # type: ignore[method-assign]
+    loop.run()
+    assert actions(loop) == [(40, "roll_back")]
+    assert went_back == [back]
+    assert [line["step"] for line in loop.steps()] == list(range(1, 61))
+    newest = [60] if keep == 1 else [60 - 60 % every - every * (60 % every == 0), 60]
+    vouched = max(step for step in range(0, 60, every) if step <= 59)
+    assert loop.checkpoints() == sorted({*newest, vouched})
+
+
+def test_without_a_roll_back_the_last_checkpoints_alone_are_kept(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, steps=30, checkpoint_every=2, keep_checkpoints=2, guard={"action": "lower_rate"})
+    loop.run()
+    assert loop.checkpoints() == [28, 30]
+
+
+def test_where_no_checkpoint_is_whole_the_reason_is_said(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, collapsing(11), steps=60, checkpoint_every=50, guard={"action": "roll_back", "budget": None})
+    finish = loop.training._tell
+
+    def damaged(done: int, *rest: Any) -> None:
+        finish(done, *rest)
+        for file in loop.work.files("checkpoints"):
+            if file.endswith("state.json"):
+                loop.work.write_bytes(file, b"")
+
+    loop.training._tell = damaged  # type: ignore[method-assign]
+    with pytest.raises(AgreedError) as raised:
+        loop.run()
+    assert isinstance(raised.value.reason, GuardError)
+    said = str(raised.value)
+    assert "collapsed" in said
+    assert "up to step 9, but none is whole. The checkpoint after 0 steps is passed over: engine/state.json has" in said
+    assert "lower train.checkpoint_every" not in said

@@ -1,6 +1,7 @@
 """The loop of a training worker: resume, step, checkpoint, and at the end the model."""
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,24 +132,20 @@ class TrainingRun:
         raise AgreedError(GuardError(decision.reason))
 
     def _roll_back(self, seen: Observation, recorder: Recorder) -> int:
-        """Go back to the newest checkpoint not after the last good step; returns the steps that are done then."""
+        """Go back to the newest checkpoint that a good verdict vouches for; returns the steps that are done then."""
         self._saver.finish()
-        found: list[CheckpointManifest | None] = [None]
+        found: list[Any] = [None, None]
         if self._rank == 0:
-            found = [self._folder.newest(seen.decision.not_after)[0]]
+            found = list(self._folder.newest(seen.decision.not_after))
         dist.broadcast_object_list(found, src=0)
-        manifest = found[0]
+        manifest, passed_over = found
         if manifest is None:
-            raise AgreedError(
-                GuardError(
-                    f"The guard would roll back to a checkpoint up to step {seen.decision.not_after}, but none is kept:"
-                    " raise train.keep_checkpoints or lower train.checkpoint_every, and run again."
-                )
-            )
+            raise AgreedError(GuardError(_nowhere_to_go(seen, passed_over)))
         self._restore(manifest, rolled_back=True)
         self._saver.continue_from(manifest.segments)
         recorder.rolled_back(manifest.step, seen.line)
-        return manifest.step
+        done: int = manifest.step
+        return done
 
     def export(self) -> None:
         """Write the tuned model into the stage's directory, in the format of diffusers."""
@@ -175,7 +172,7 @@ class TrainingRun:
         return weights
 
     def _save(self, step: int, recorder: Recorder) -> None:
-        self._saver.save(step, self._write_files, self._state(), recorder.take(step))
+        self._saver.save(step, self._write_files, self._state(), recorder.take(step), self.health.vouched)
 
     def _write_files(self, directory: Path) -> None:
         self.models.engine.save(directory)
@@ -230,6 +227,15 @@ class TrainingRun:
         if seen.changed and seen.verdict and seen.verdict.name in UNHEALTHY:
             told = f"Step {done}: {seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}"
             leave_notes(self._job.logs, f"step-{done}-{uuid.uuid4().hex[:6]}", [told])
+
+
+def _nowhere_to_go(seen: Observation, passed_over: Sequence[str]) -> str:
+    assert seen.verdict is not None
+    reasons = "".join(f" {reason}" for reason in passed_over)
+    return (
+        f"{seen.verdict.name}: {seen.verdict.sentence} The guard would roll back to a checkpoint up to step"
+        f" {seen.decision.not_after}, but none is whole.{reasons} {seen.verdict.advice}"
+    )
 
 
 def _without_adapter_name(weights: dict[str, Tensor]) -> dict[str, Tensor]:
