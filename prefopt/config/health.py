@@ -36,7 +36,8 @@ class GuardConfig(Branch):
     """Stop after so many optimizer steps in a row that were skipped because they were not finite."""
     action: Literal["none", "pause", "lower_rate", "roll_back"] = "none"
     """After the verdict `collapsed` or `budget exceeded`: nothing; stop with a checkpoint (exit code 4); go on with
-    a smaller learning rate; or go back to the last checkpoint before the verdict, with a smaller learning rate."""
+    a smaller learning rate; or go back to the newest checkpoint that the last good verdict vouches for (older than that
+    verdict's step), with a smaller learning rate."""
     rate_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     """The learning rate is multiplied by it."""
     most: Count = 3
