@@ -120,3 +120,18 @@ def test_where_no_checkpoint_is_whole_the_reason_is_said(tmp_path: Path) -> None
     assert "collapsed" in said
     assert "up to step 9, but none is whole. The checkpoint after 0 steps is passed over: engine/state.json has" in said
     assert "lower train.checkpoint_every" not in said
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("roll_back", "Step 40: the guard rolled back to the checkpoint after 28 steps; the learning rate is 0.5 times"),
+        ("lower_rate", "Step 40: the guard goes on; the learning rate is 0.5 times what the config says from here on."),
+    ],
+)
+def test_what_the_guard_does_is_told(tmp_path: Path, action: str, told: str) -> None:
+    guard = {"action": action, "budget": None}
+    loop = Loop(tmp_path, collapsing(31, least_rate=0.5), steps=50, checkpoint_every=7, guard=guard)
+    loop.run()
+    assert sum(note.startswith(told) for note in loop.notes()) == 1
+    assert sum("Step 40: collapsed" in note for note in loop.notes()) == 1

@@ -66,6 +66,7 @@ class TrainingRun:
         self._folder = CheckpointFolder(job.work, job.fingerprint)
         self._saver: CheckpointSaver
         self._live = LiveWriter(job.logs)
+        self._notes = 0
 
     def run(self) -> list[str]:
         """Train to the end, from the newest checkpoint if there is one; returns the segments' paths.
@@ -86,7 +87,7 @@ class TrainingRun:
                 if seen.decision.action == "stop":
                     self._stop(done, seen.decision, recorder)
                 if seen.decision.action == "roll_back":
-                    done = self._roll_back(seen, recorder)
+                    done = self._roll_back(done, seen, recorder)
                 elif done % train.checkpoint_every == 0 or done == train.steps:
                     self._save(done, recorder)
             self._saver.finish()
@@ -131,7 +132,7 @@ class TrainingRun:
         self._saver.finish()
         raise AgreedError(GuardError(decision.reason))
 
-    def _roll_back(self, seen: Observation, recorder: Recorder) -> int:
+    def _roll_back(self, before: int, seen: Observation, recorder: Recorder) -> int:
         """Go back to the newest checkpoint that a good verdict vouches for; returns the steps that are done then."""
         self._saver.finish()
         found: list[Any] = [None, None]
@@ -144,6 +145,7 @@ class TrainingRun:
         self._restore(manifest, rolled_back=True)
         self._saver.continue_from(manifest.segments)
         recorder.rolled_back(manifest.step, seen.line)
+        self._note(before, f"the guard rolled back to the checkpoint after {manifest.step} steps; {self._rate()}")
         done: int = manifest.step
         return done
 
@@ -225,8 +227,18 @@ class TrainingRun:
         last = done == self._job.config.train.steps
         self._live.write(done, self.health.verdict, recorder.speed(), last=last)
         if seen.changed and seen.verdict and seen.verdict.name in UNHEALTHY:
-            told = f"Step {done}: {seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}"
-            leave_notes(self._job.logs, f"step-{done}-{uuid.uuid4().hex[:6]}", [told])
+            self._note(done, f"{seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}")
+        if seen.decision.action == "lower_rate":
+            self._note(done, f"the guard goes on; {self._rate()}")
+
+    def _rate(self) -> str:
+        return f"the learning rate is {self.health.rate:g} times what the config says from here on."
+
+    def _note(self, step: int, sentence: str) -> None:
+        """Tell the user what happened at a step."""
+        if self._rank == 0:
+            self._notes += 1
+            leave_notes(self._job.logs, f"step-{step}-{self._notes:04d}-{uuid.uuid4().hex[:6]}", [f"Step {step}: {sentence}"])
 
 
 def _nowhere_to_go(seen: Observation, passed_over: Sequence[str]) -> str:
