@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch.distributed as dist
 
 from prefopt.distributed.training import recorder
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.errors import GuardError
-from tests.kit.loop import Loop, collapsing
+from tests.kit.health import Values
+from tests.kit.loop import Loop, calm, collapsing
 
 PAIRED = {"every": 5, "prompts": 8, "reward": "world/style"}
 
@@ -135,3 +137,26 @@ def test_what_the_guard_does_is_told(tmp_path: Path, action: str, told: str) -> 
     loop.run()
     assert sum(note.startswith(told) for note in loop.notes()) == 1
     assert sum("Step 40: collapsed" in note for note in loop.notes()) == 1
+
+
+def test_figures_that_are_not_finite_are_the_guards_business(tmp_path: Path) -> None:
+    def figures(step: int, lr: float) -> Values:
+        values = calm(step)
+        if step == 33 and lr > 0.5:
+            values["reference_w"][0] = np.nan
+        return values
+
+    loop = Loop(tmp_path, figures, steps=50, checkpoint_every=10, guard={"action": "roll_back"})
+    loop.run()
+    (line,) = [line for line in loop.verdicts() if line["action"] != "go on"]
+    assert (line["step"], line["verdict"], line["broken"], line["action"]) == (40, "collapsed", 1, "roll_back")
+
+
+def test_without_a_guard_a_broken_step_is_told_alone(tmp_path: Path) -> None:
+    def figures(step: int, lr: float) -> Values:
+        return calm(step) | ({"loss": np.full(32, np.inf)} if step == 13 else {})
+
+    loop = Loop(tmp_path, figures, steps=20)
+    loop.run()
+    assert [line["verdict"] for line in loop.verdicts()][-1] == "collapsed"
+    assert loop.steps()[12]["loss"] is None

@@ -15,7 +15,7 @@ from prefopt.distributed.training.averages import Averages, Shards
 from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import StepOutcome, learning_rate
 from prefopt.distributed.training.records import pair_arrays, rank_correlation, record_line, step_record
-from prefopt.distributed.training.step import StepFailure, Trainer, gather_pairs
+from prefopt.distributed.training.step import Trainer, gather_pairs
 from prefopt.health.monitor import HealthMonitor
 from prefopt.models.adapters import FAST, SLOW
 from prefopt.models.families import Conditioning
@@ -112,16 +112,19 @@ def test_the_copies_follow_the_shadows() -> None:
 
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("applied", [True, False])
-def test_broken_figures_stop_an_applied_step_only(applied: bool) -> None:
+def test_broken_figures_of_a_step_are_recorded_and_judged(applied: bool) -> None:
+    """Of an applied step they are a collapse; what the objective remembers of earlier steps stays finite."""
     trainer, _, _ = _trainer([applied])
-    if applied:
-        with pytest.raises(StepFailure, match="loss"):
-            trainer.step([_batch(float("inf"))], 1e-3)
-    else:
-        outcome, values = trainer.step([_batch(float("inf"))], 1e-3)
-        record = json.loads(record_line(step_record(1, 1e-3, outcome, values)))
-        assert record["skipped"] is True
-        assert record["loss"] is None
+    outcome, values = trainer.step([_batch(float("inf"))], 1e-3)
+    record = json.loads(record_line(step_record(1, 1e-3, outcome, values)))
+    assert record["skipped"] is not applied
+    assert record["loss"] is None
+    json.dumps(trainer.state_dict(), allow_nan=False)
+    monitor = HealthMonitor(TrainConfig(steps=1))
+    seen = monitor.observe(1, applied=applied, grad_norm=1.0, values=pair_arrays(values))
+    assert seen.line is not None
+    assert seen.line["broken"] == 2 * applied
+    assert (seen.line["verdict"] == "collapsed") == applied
 
 
 class _WithoutReference(_Models):

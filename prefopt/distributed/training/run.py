@@ -29,7 +29,7 @@ from prefopt.distributed.training.refresh import Refresh
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.distributed.training.restoring import SHADOWS, restored_files
 from prefopt.distributed.training.saving import CheckpointSaver
-from prefopt.distributed.training.step import StepFailure, Trainer
+from prefopt.distributed.training.step import Trainer
 from prefopt.errors import GuardError
 from prefopt.health.guard import Decision
 from prefopt.health.monitor import HealthMonitor, Observation
@@ -100,16 +100,7 @@ class TrainingRun:
         with recorder.step(done + 1):
             with recorder.waiting():
                 batches = self.reader.get(done, train.steps)
-            try:
-                outcome, values = self.trainer.step(batches, lr)
-            except StepFailure as failure:
-                self._saver.finish()
-                raise AgreedError(
-                    GuardError(
-                        f"Training diverged at step {done + 1}: not finite: {failure}. Lower train.optimizer.lr, or"
-                        " train.objective.beta, and run again."
-                    )
-                ) from None
+            outcome, values = self.trainer.step(batches, lr)
         wins = self._evaluate(done + 1)
         seen = self.health.observe(
             done + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)

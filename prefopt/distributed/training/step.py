@@ -33,10 +33,6 @@ PairValues = dict[str, Tensor]
 """Per-pair figures of one micro-batch, or of a global batch: float64 by name, last axis pairs."""
 
 
-class StepFailure(RuntimeError):
-    """The figures of a step are not finite although it was applied."""
-
-
 class Trainer:
     """Runs optimizer steps. All workers call the same methods in the same order."""
 
@@ -51,7 +47,7 @@ class Trainer:
     def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
         """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
 
-        Raises StepFailure if an applied step has figures that are not finite.
+        Figures may be not finite, also those of an applied step: nothing is learned from them here.
         """
         window = self._window(batches) if self.judge and self.judge.needs_window else None
         outcome: StepOutcome | None = None
@@ -62,9 +58,9 @@ class Trainer:
         assert outcome is not None, "the last micro-batch of a step is its boundary"
         values = gather_pairs(observed)
         if outcome.applied:
-            _check_finite(values | {"grad_norm": torch.tensor(outcome.grad_norm)})
             self._averages.update()
-            self._means.update(values)
+            if all(bool(torch.isfinite(value).all()) for value in values.values()):
+                self._means.update(values)
             if self.judge:
                 self.judge.update(_window_of(values))
         return outcome, without_means(values)
@@ -196,9 +192,3 @@ def gather_pairs(observed: Sequence[PairValues]) -> PairValues:
     table = ordered.permute(1, 0, 2).flatten(1).cpu()
     parts = dict(zip(names, torch.split(table, [rows[name] for name in names]), strict=True))
     return {name: part if observed[0][name].dim() == 2 else part[0] for name, part in parts.items()}
-
-
-def _check_finite(values: PairValues) -> None:
-    broken = sorted(name for name, value in values.items() if not bool(torch.isfinite(value).all()))
-    if broken:
-        raise StepFailure(", ".join(broken))
