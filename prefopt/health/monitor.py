@@ -91,15 +91,15 @@ class HealthMonitor:
         """The name of the last verdict; None before the first."""
         return self._last
 
-    def evaluated(self, step: int, wins: Share) -> None:
-        """Take in a paired evaluation after a step: how often the policy's images win, with the interval."""
-        self._evaluations.append(PairedEvaluation(step, wins))
+    def evaluated(self, step: int, wins: Share, broken: int = 0) -> None:
+        """Take in a paired evaluation after a step: how often the policy's images win, and how many are none."""
+        self._evaluations.append(PairedEvaluation(step, wins, broken))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that survive JSON exactly, for a checkpoint."""
         return {
             "window": [signals.as_json() for signals in self._window],
-            "evaluations": [{"step": e.step, "wins": vars(e.wins)} for e in self._evaluations],
+            "evaluations": [{"step": e.step, "wins": vars(e.wins), "broken": e.broken} for e in self._evaluations],
             "guard": self._guard.as_json(),
             "verdict": self._last,
         }
@@ -109,7 +109,8 @@ class HealthMonitor:
         window = [StepSignals.from_json(values) for values in state.get("window", [])]
         self._window = deque(window, maxlen=self._train.health.window)
         self._evaluations = [
-            PairedEvaluation(found["step"], Share(**found["wins"])) for found in state.get("evaluations", [])
+            PairedEvaluation(found["step"], Share(**found["wins"]), found.get("broken", 0))
+            for found in state.get("evaluations", [])
         ]
         self._guard = GuardState.from_json(state.get("guard", {}))
         self._last = state.get("verdict")
@@ -138,7 +139,7 @@ class HealthMonitor:
             "sentence": verdict.sentence,
             "advice": verdict.advice,
             **figures.as_json(),
-            "evaluation": latest and {"step": latest.step, **vars(latest.wins)},
+            "evaluation": latest and {"step": latest.step, **vars(latest.wins), "broken": latest.broken},
             "action": decision.action,
             "rate": self._guard.rate,
         }

@@ -115,6 +115,7 @@ def _collapse(
         words.broken(figures.broken) if figures.broken else "",
         words.far_above(latest) if (latest.winner_drift or 0.0) > COLLAPSED_DRIFT else "",
         words.exploded(explosion(window)) if explosion(window) > EXPLODED_NORM else "",
+        words.no_images(evaluations[-1]) if news and evaluations[-1].broken else "",
         words.fell(evaluations) if news and fallen(evaluations) else "",
     ]
     said = " ".join(reason for reason in reasons if reason)

@@ -68,6 +68,14 @@ def fell(evaluations: Sequence[PairedEvaluation]) -> str:
     )
 
 
+def no_images(evaluation: PairedEvaluation) -> str:
+    """Images that are none."""
+    return (
+        f"{evaluation.broken} of the {evaluation.wins.n} images at step {evaluation.step} are no images: their values"
+        " are not finite."
+    )
+
+
 def too_early(figures: Figures, needed: int) -> tuple[str, str]:
     """Too little to judge."""
     sentence = f"{figures.applied} steps and {figures.pairs:,} pairs are too few to judge."

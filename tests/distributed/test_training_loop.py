@@ -1,5 +1,6 @@
 """The loop of a worker with made-up figures: what is recorded when, and what a guard does."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from prefopt.distributed.training import recorder
+from prefopt.distributed.training import paired, recorder
+from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.errors import GuardError
 from tests.kit.health import Values
@@ -160,3 +162,44 @@ def test_without_a_guard_a_broken_step_is_told_alone(tmp_path: Path) -> None:
     loop.run()
     assert [line["verdict"] for line in loop.verdicts()][-1] == "collapsed"
     assert loop.steps()[12]["loss"] is None
+
+
+def test_images_that_are_not_finite_are_a_collapse(tmp_path: Path) -> None:
+    """Not an error of one worker that restarts training: the guard goes back, and with a lower rate all is well."""
+    broken = iter([[1.0, math.nan, *[1.0] * 6]])
+
+    def scores(steps: int) -> list[float]:
+        return next(broken, better(steps)) if steps == 25 else better(steps)
+
+    health = {"evaluation": {**PAIRED, "every": 25}}
+    loop = Loop(tmp_path, scores=scores, steps=50, checkpoint_every=10, health=health, guard={"action": "roll_back"})
+    loop.run()
+    (line,) = [line for line in loop.verdicts() if line["action"] != "go on"]
+    assert (line["step"], line["verdict"], line["evaluation"]["broken"]) == (30, "collapsed", 1)
+    assert "1 of the 8 images at step 25 are no images" in line["sentence"]
+    assert line["evaluation"]["value"] == 0.875
+    assert loop.verdicts()[-1]["verdict"] == "learning"
+
+
+def test_a_start_that_draws_no_images_ends_training(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, scores=lambda steps: [math.nan] * 8, steps=50, health={"evaluation": PAIRED})
+    with pytest.raises(AgreedError, match="that training starts from draws images that are not finite"):
+        loop.run()
+
+
+def test_a_broken_batch_of_images_has_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other batches keep theirs; a worker that draws a broken one does not give up alone."""
+
+    class Generator:
+        def images(self, tasks: list[tuple[str, int]]) -> list[str]:
+            if tasks[0][0] == "broken":
+                raise GuardError("The model draws images that are not finite numbers.")
+            return [prompt for prompt, _ in tasks]
+
+    drawing: Any = object.__new__(PairedDrawing)
+    drawing._generator, drawing._reward = Generator(), None
+    drawing._batches = [[("whole", 0), ("whole", 0)], [("broken", 0)]]
+    monkeypatch.setattr(paired, "checked_scores", lambda reward, images, *_: [2.0] * len(images))
+    assert drawing.scores()[:2] == [2.0, 2.0]
+    assert math.isnan(drawing.scores()[2])
+    assert share_of_wins(drawing.scores(), [1.0, 1.0, 1.0]).value == pytest.approx(2 / 3)

@@ -49,7 +49,7 @@ def test_lines_are_plain_json_without_time():
     (line,) = [line for step in range(1, 51) if (line := observe(monitor, step).line) and step == 50]
     assert json.loads(json.dumps(line, allow_nan=False)) == json.loads(json.dumps(line))
     assert line["verdict"] == "learning"
-    assert line["evaluation"] == {"step": 40, "value": 0.6, "low": 0.5, "high": 0.7, "n": 32}
+    assert line["evaluation"] == {"step": 40, "value": 0.6, "low": 0.5, "high": 0.7, "n": 32, "broken": 0}
     assert (line["action"], line["rate"]) == ("go on", 1.0)
     assert not {"time", "seconds", "host"} & line.keys()
 

@@ -1,5 +1,6 @@
 """The loop of a training worker: resume, step, checkpoint, and at the end the model."""
 
+import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class TrainingRun:
         train = self._job.config.train
         done = self._resume()
         if self._paired and done == 0:
-            self._start_scores = self._paired.scores()
+            self._start_scores = self._scores_of_start(self._paired)
         with Recorder(self._job, self._rank, done) as recorder:
             if done == 0 and train.guard.action == "roll_back":
                 self._save(0, recorder)
@@ -92,6 +93,18 @@ class TrainingRun:
                     self._save(done, recorder)
             self._saver.finish()
         return [entry.path for entry in self._saver.segments]
+
+    def _scores_of_start(self, paired: PairedDrawing) -> list[float]:
+        scores = paired.scores()
+        if any(math.isnan(score) for score in scores):
+            raise AgreedError(
+                GuardError(
+                    "The model that training starts from draws images that are not finite numbers, so none can be"
+                    " compared with them. Use train.precision bf16 or fp32, or set model.vae to one that bears"
+                    " fp16."
+                )
+            )
+        return scores
 
     def _one_step(self, done: int, recorder: Recorder) -> Observation:
         train = self._job.config.train
@@ -114,8 +127,9 @@ class TrainingRun:
         if not self._paired or not config or done % config.every:
             return {}
         self.reader.settle()
-        wins = share_of_wins(self._paired.scores(), self._start_scores)
-        self.health.evaluated(done, wins)
+        scores = self._paired.scores()
+        wins = share_of_wins(scores, self._start_scores)
+        self.health.evaluated(done, wins, sum(math.isnan(score) for score in scores))
         return paired_figures(wins)
 
     def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
