@@ -17,6 +17,7 @@ class PairedEvaluationConfig(Branch):
     reward: str
     """Who judges. Better another reward than the one that judges the run in the end."""
     sampler: SamplerConfig = SamplerConfig(steps=20)
+    """Its `resolution` is by default that of training, `score.resolution`."""
 
 
 class HealthConfig(Branch):
@@ -27,6 +28,13 @@ class HealthConfig(Branch):
     timestep_buckets: Count = 5
     """Equal parts of the timesteps for which accuracy is told apart."""
     evaluation: PairedEvaluationConfig | None = None
+
+    def drawing_at(self, resolution: int) -> "HealthConfig":
+        """The same, with images of `resolution` where the sampler names none of its own."""
+        if self.evaluation is None or "resolution" in self.evaluation.sampler.model_fields_set:
+            return self
+        sampler = self.evaluation.sampler.model_copy(update={"resolution": resolution})
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"sampler": sampler})})
 
 
 class GuardConfig(Branch):

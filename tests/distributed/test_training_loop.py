@@ -203,3 +203,12 @@ def test_a_broken_batch_of_images_has_no_scores(monkeypatch: pytest.MonkeyPatch)
     assert drawing.scores()[:2] == [2.0, 2.0]
     assert math.isnan(drawing.scores()[2])
     assert share_of_wins(drawing.scores(), [1.0, 1.0, 1.0]).value == pytest.approx(2 / 3)
+
+
+def test_timesteps_are_parted_by_the_schedules_own_number(tmp_path: Path) -> None:
+    def latest(step: int, lr: float) -> Values:
+        return calm(step) | {"timestep": np.full(32, 99.0)}
+
+    loop = Loop(tmp_path, latest, num_timesteps=100, steps=10)
+    loop.run()
+    assert loop.steps()[0]["pairs_by_timestep"] == [0, 0, 0, 0, 32]

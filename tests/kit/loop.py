@@ -15,7 +15,7 @@ from prefopt.distributed.training.checkpoints import CheckpointFolder
 from prefopt.distributed.training.engine import ENGINE, StepOutcome
 from prefopt.distributed.training.run import TrainingRun
 from prefopt.distributed.training.segments import read_steps, read_verdicts
-from tests.kit.health import Values, pair_values
+from tests.kit.health import TIMESTEPS, Values, pair_values
 
 Figures = Callable[[int, float], Values]
 """The figures of a step counted from 1, at a learning rate."""
@@ -110,6 +110,7 @@ class Loop:
         directory: Path,
         figures: Figures = calm,
         scores: Callable[[int], list[float]] | None = None,
+        num_timesteps: int = TIMESTEPS,
         **train: Any,
     ) -> None:
         self.config = loop_config(directory, **train)
@@ -121,7 +122,7 @@ class Loop:
         trainer: Any = _Trainer(self.engine, figures)
         averages: Any = _Averages()
         paired: Any = _Paired(self.engine, scores) if scores else None
-        self.training = TrainingRun(job, models, averages, trainer, reader, paired)
+        self.training = TrainingRun(job, models, averages, trainer, reader, num_timesteps, paired)
 
     def run(self) -> list[str]:
         """Train; returns the segments' paths."""

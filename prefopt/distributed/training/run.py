@@ -51,6 +51,7 @@ class TrainingRun:
         averages: Averages,
         trainer: Trainer,
         reader: StepReader,
+        num_timesteps: int,
         paired: PairedDrawing | None = None,
         refresh: Refresh | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class TrainingRun:
         self.averages = averages
         self.trainer = trainer
         self.reader = reader
-        self.health = HealthMonitor(job.config.train)
+        self.health = HealthMonitor(job.config.train, num_timesteps)
         self._paired, self._refresh = paired, refresh
         self._start_scores: list[float] = []
         """Rewards of the start's images, where the policy's are compared with them."""
