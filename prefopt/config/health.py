@@ -41,7 +41,8 @@ class GuardConfig(Branch):
     """What training does by itself when a verdict is bad. Part of the key: it changes the tuned model."""
 
     skipped_steps: Count = 5
-    """Stop after so many optimizer steps in a row that were skipped because they were not finite."""
+    """Stop after so many optimizer steps in a row that were skipped because they were not finite. In fp16 up to 17
+    in a row that only lower the loss scale do not count."""
     action: Literal["none", "pause", "lower_rate", "roll_back"] = "none"
     """After the verdict `collapsed` or `budget exceeded`: nothing; stop with a checkpoint (exit code 4); go on with
     a smaller learning rate; or go back to the newest checkpoint that the last good verdict vouches for (older than that

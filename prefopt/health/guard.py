@@ -10,6 +10,9 @@ from typing import Any, Literal
 from prefopt.config.health import GuardConfig
 from prefopt.health.verdict import ALARMS, Verdict
 
+SCALING_STEPS = 17
+"""Steps in a row that fp16 may skip to lower its loss scale: DeepSpeed bears one overflow, then halves 2^16 to 1."""
+
 Action = Literal["go on", "stop", "lower_rate", "roll_back"]
 
 
@@ -22,6 +25,9 @@ class GuardState:
     taken: int = 0
     """How often an action was taken."""
     skipped_in_a_row: int = 0
+    """Without those that only lowered the loss scale."""
+    scaled_in_a_row: int = 0
+    """Steps that only lowered the loss scale since the last one that was applied."""
     good_step: int = 0
     """The last step whose verdict asked for nothing."""
     evaluated: int = 0
@@ -58,17 +64,25 @@ GO_ON = Decision("go on")
 
 
 def decide(
-    step: int, *, applied: bool, verdict: Verdict | None, config: GuardConfig, state: GuardState, evaluated: int = 0
+    step: int,
+    *,
+    applied: bool,
+    verdict: Verdict | None,
+    config: GuardConfig,
+    state: GuardState,
+    evaluated: int = 0,
+    scaling: bool = False,
 ) -> tuple[Decision, GuardState]:
     """The decision after a step counted from 1, and the guard's next state.
 
     `verdict` is None where none was made; `evaluated` is the step of the latest paired evaluation that it rests on.
     Stops after `config.skipped_steps` skipped steps in a row whatever `config.action` is, and on a bad verdict once
-    the action has been taken `config.most` times.
+    the action has been taken `config.most` times. A step that was skipped since fp16's loss scale was too high for it
+    (`scaling`) is no such step, up to SCALING_STEPS in a row.
     """
-    state = replace(state, skipped_in_a_row=0 if applied else state.skipped_in_a_row + 1)
+    state = _count(applied, scaling, state)
     if state.skipped_in_a_row >= config.skipped_steps:
-        return Decision("stop", _skipped(step, state.skipped_in_a_row)), state
+        return Decision("stop", _skipped(step, state.skipped_in_a_row + state.scaled_in_a_row)), state
     if verdict is None:
         return GO_ON, state
     if verdict.name not in ALARMS:
@@ -85,7 +99,15 @@ def after_roll_back(checkpoint: GuardState, now: GuardState) -> GuardState:
     Without it, the same collapse would be rolled back for ever. Evaluations after the checkpoint are made anew, and so
     count anew.
     """
-    return replace(checkpoint, rate=now.rate, taken=now.taken, skipped_in_a_row=0)
+    return replace(checkpoint, rate=now.rate, taken=now.taken, skipped_in_a_row=0, scaled_in_a_row=0)
+
+
+def _count(applied: bool, scaling: bool, state: GuardState) -> GuardState:
+    if applied:
+        return replace(state, skipped_in_a_row=0, scaled_in_a_row=0)
+    if scaling and state.scaled_in_a_row < SCALING_STEPS:
+        return replace(state, scaled_in_a_row=state.scaled_in_a_row + 1)
+    return replace(state, skipped_in_a_row=state.skipped_in_a_row + 1)
 
 
 def _act(step: int, verdict: Verdict, config: GuardConfig, state: GuardState) -> tuple[Decision, GuardState]:

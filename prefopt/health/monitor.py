@@ -68,7 +68,8 @@ class HealthMonitor:
         verdict, figures = self._judge(step)
         decision, self._guard = decide(
             step,
-            applied=applied or self._is_scaling(values),
+            applied=applied,
+            scaling=self._is_scaling(values),
             verdict=verdict,
             config=self._train.guard,
             state=self._guard,
@@ -122,7 +123,7 @@ class HealthMonitor:
         self._guard = after_roll_back(self._guard, now)
 
     def _is_scaling(self, values: Mapping[str, np.ndarray]) -> bool:
-        """Whether a skipped step only lowers fp16's loss scale: the losses themselves are numbers."""
+        """Whether a step, if it was skipped, only lowers fp16's loss scale: the losses themselves are numbers."""
         return self._train.precision == "fp16" and bool(np.isfinite(values["loss"]).all())
 
     def _judge(self, step: int) -> tuple[Verdict | None, Figures | None]:

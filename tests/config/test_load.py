@@ -255,7 +255,8 @@ def test_a_table_holds_votes_unless_its_shape_says_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "expected"), [(None, 1024), ({"steps": 8}, 1024), ({"resolution": 256}, 256), ({"resolution": 512}, 512)]
+    ("sampler", "expected"),
+    [(None, 1024), ({"steps": 8}, 1024), ({"resolution": 256}, 256), ({"resolution": 512}, 512)],
 )
 def test_images_of_the_paired_evaluation_are_as_large_as_those_of_training(
     sampler: dict[str, int] | None, expected: int

@@ -129,7 +129,10 @@ def test_where_no_checkpoint_is_whole_the_reason_is_said(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("roll_back", "Step 40: the guard rolled back to the checkpoint after 28 steps; the learning rate is 0.5 times"),
+        (
+            "roll_back",
+            "Step 40: the guard rolled back to the checkpoint after 28 steps; the learning rate is 0.5 times",
+        ),
         ("lower_rate", "Step 40: the guard goes on; the learning rate is 0.5 times what the config says from here on."),
     ],
 )

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from prefopt.config.objective import AdaptiveDpoParams, EmaConfig, KtoParams, Ma
 from prefopt.config.train import OptimizerConfig, TrainConfig
 from prefopt.distributed.training.averages import Averages, Shards
 from prefopt.distributed.training.batches import MicroBatch
-from prefopt.distributed.training.engine import StepOutcome, learning_rate
+from prefopt.distributed.training.engine import StepOutcome, bear_the_least_scale, learning_rate
 from prefopt.distributed.training.records import pair_arrays, rank_correlation, record_line, step_record
 from prefopt.distributed.training.step import Trainer, gather_pairs
 from prefopt.health.monitor import HealthMonitor
@@ -196,3 +197,19 @@ def test_rank_correlation() -> None:
     assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0])) == pytest.approx(1.0)
     assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])) == pytest.approx(-1.0)
     assert rank_correlation(np.zeros(3), np.array([3.0, 2.0, 1.0])) is None
+
+
+@pytest.mark.usefixtures("process_group")
+def test_an_overflow_at_the_least_loss_scale_is_a_skipped_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's own scaler of ZeRO 1 to 3 would raise, and training would start again and again."""
+    from deepspeed.runtime.fp16 import loss_scaler
+
+    monkeypatch.setattr(loss_scaler, "dist", dist)
+    scaler = loss_scaler.DynamicLossScaler(
+        init_scale=2, scale_window=1000, min_scale=1, delayed_shift=2, consecutive_hysteresis=False
+    )
+    bear_the_least_scale(SimpleNamespace(loss_scaler=scaler))
+    for _ in range(5):
+        scaler.update_scale(True)
+    assert scaler.cur_scale == 1
+    bear_the_least_scale(SimpleNamespace())

@@ -168,3 +168,35 @@ def test_after_a_roll_back_the_evaluation_of_the_same_step_counts_again():
         elif step == 45:
             monitor.evaluated(step, LOST)
     assert rolled_back == [50, 50]
+
+
+class Scaler:
+    """fp16's loss scale as DeepSpeed keeps it: one overflow is borne, each further one halves the scale down to 1."""
+
+    def __init__(self, largest):
+        self.scale, self.borne, self.largest = 2.0**16, 1, largest
+
+    def step(self):
+        """Whether a step is applied whose scaled gradients overflow above `largest`."""
+        if self.scale <= self.largest:
+            return True
+        if self.borne:
+            self.borne -= 1
+        else:
+            self.scale = max(1.0, self.scale / 2)
+        return False
+
+
+@pytest.mark.parametrize(("largest", "stops"), [(2.0**12, None), (1.0, None), (0.5, 22)])
+def test_a_loss_scale_may_fall_to_its_least_and_no_further(largest, stops):
+    monitor = HealthMonitor(train_config(precision="fp16", guard={"skipped_steps": 5}))
+    scaler, stopped = Scaler(largest), None
+    for step in range(1, 41):
+        applied = scaler.step()
+        seen = observe(monitor, step, applied=applied, grad_norm=1.0 if applied else math.inf)
+        if seen.decision.action == "stop":
+            stopped = step
+            break
+    assert stopped == stops
+    if stops:
+        assert "22 steps in a row were skipped" in seen.decision.reason

@@ -149,5 +149,3 @@ class Loop:
         newest, _ = CheckpointFolder(self.work, "run").newest()
         assert newest is not None
         return [entry.path for entry in newest.segments]
-
-

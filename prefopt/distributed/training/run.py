@@ -244,7 +244,9 @@ class TrainingRun:
         """Tell the user what happened at a step."""
         if self._rank == 0:
             self._notes += 1
-            leave_notes(self._job.logs, f"step-{step}-{self._notes:04d}-{uuid.uuid4().hex[:6]}", [f"Step {step}: {sentence}"])
+            leave_notes(
+                self._job.logs, f"step-{step}-{self._notes:04d}-{uuid.uuid4().hex[:6]}", [f"Step {step}: {sentence}"]
+            )
 
 
 def _nowhere_to_go(seen: Observation, passed_over: Sequence[str]) -> str:

@@ -46,7 +46,8 @@ class CheckpointSaver:
     ) -> None:
         """Let `write` put this worker's files into a directory, and begin to store them.
 
-        With `vouched`, the newest checkpoint up to that step is kept beyond the last ones. `state` and `segments`, new files by name, are the first worker's. StorageError if the previous save failed.
+        With `vouched`, the newest checkpoint up to that step is kept beyond the last ones. `state` and `segments`, new
+        files by name, are the first worker's. StorageError if the previous save failed.
         """
         self.finish()
         dist.barrier()
