@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from prefopt.config.base import Branch, Count
 from prefopt.config.cluster import ClusterConfig
@@ -46,6 +46,14 @@ class RunConfig(Branch):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _paired_images_are_as_large_as_trained_ones(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        score = info.data.get("score")
+        if not isinstance(score, ScoreConfig):
+            return train
+        return train.model_copy(update={"health": train.health.drawing_at(score.resolution)})
 
     @model_validator(mode="after")
     def _objective_has_its_inputs(self) -> "RunConfig":

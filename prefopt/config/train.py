@@ -99,6 +99,7 @@ class TrainConfig(Branch):
     checkpoint_every: Count = 50
     """Optimizer steps between checkpoints."""
     keep_checkpoints: Count = 2
+    """The last ones. With `guard.action: roll_back` the one that a roll-back would take is kept beside them."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often training restarts from the newest checkpoint after a lost worker."""
     prompt_cache_mb: Annotated[int, Field(ge=0)] = 2048

@@ -75,12 +75,14 @@ def whole_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
 class ImageGenerator:
     """Draws images with one pipeline. An image depends on its prompt, sample, seed and the batch's size alone."""
 
-    def __init__(self, pipeline: Pipeline, sampler: SamplerConfig, *, batch: int, seed: int) -> None:
-        """Raises ConfigError if the resolution is not a multiple of the VAE's factor."""
+    def __init__(
+        self, pipeline: Pipeline, sampler: SamplerConfig, *, batch: int, seed: int, field: str = "evaluate.sampler"
+    ) -> None:
+        """Raises ConfigError if the resolution is not a multiple of the VAE's factor; `field` names the sampler."""
         factor = pipeline.vae_scale_factor
         if sampler.resolution % factor:
             raise ConfigError(
-                f"evaluate.sampler.resolution {sampler.resolution} is not a multiple of the VAE's factor {factor}."
+                f"{field}.resolution {sampler.resolution} is not a multiple of the VAE's factor {factor}."
             )
         pipeline.scheduler = make_scheduler(sampler.scheduler, pipeline.scheduler.config)
         side = sampler.resolution // factor

@@ -94,9 +94,7 @@ def verdict_spans(verdicts: Lines) -> list[Span]:
 
 def training_panels(steps: Lines, verdicts: Lines = (), budget: float | None = None) -> list[Panel]:
     """Curves of whatever was recorded; a curve without a single number is left out. `budget` is the guard's."""
-    panels = _curves(steps, _STEP_PANELS, {"budget": budget})
-    panels += _buckets(verdicts)
-    return panels + _curves(verdicts, _VERDICT_PANELS, {})
+    return _curves(steps, _STEP_PANELS, {"budget": budget}) + _buckets(verdicts)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class _Curves:
     title: str
     caption: str
     fields: tuple[tuple[str, str], ...]
-    """Label and dotted key of each curve."""
+    """Label and key of each curve."""
     level: float | str | None = None
     """A dashed line: a number, or the name of one."""
     percent: bool = False
@@ -156,18 +154,16 @@ _STEP_PANELS = (
         " the noise: what the reference inverted suits the policy less and less.",
         (("staleness", "staleness"),),
     ),
-    _Curves("grad-norm", "Gradient norm", "Global norm before clipping.", (("norm", "grad_norm"),)),
-    _Curves("u-mean", "Minority metric u", "Mean of the u that the objective used.", (("u", "u_mean"),)),
-)
-_VERDICT_PANELS = (
     _Curves(
         "paired",
         "Paired evaluation",
         "Win rate of images drawn while training over those from before it, same prompts and noise; dashed: chance.",
-        (("win rate", "evaluation.value"),),
+        (("win rate", "paired_wins"),),
         0.5,
         percent=True,
     ),
+    _Curves("grad-norm", "Gradient norm", "Global norm before clipping.", (("norm", "grad_norm"),)),
+    _Curves("u-mean", "Minority metric u", "Mean of the u that the objective used.", (("u", "u_mean"),)),
 )
 
 
@@ -208,10 +204,5 @@ def _buckets(verdicts: Lines) -> list[Panel]:
 
 
 def _column(lines: Lines, field: str) -> Floats:
-    cells = []
-    for line in lines:
-        cell: Any = line
-        for key in field.split("."):
-            cell = cell.get(key) if isinstance(cell, Mapping) else None
-        cells.append(np.nan if cell is None else cell)
-    return np.asarray(cells, dtype=np.float64)
+    cells = [line.get(field) for line in lines]
+    return np.asarray([np.nan if cell is None else cell for cell in cells], dtype=np.float64)

@@ -30,6 +30,8 @@ class PairedEvaluation:
 
     step: int
     wins: Share
+    broken: int = 0
+    """Images of the policy that are no images, since their values are not finite. They lose."""
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,12 @@ class HealthMonitor:
         verdict, figures = self._judge(step)
         decision, self._guard = decide(
             step,
-            applied=applied or self._is_scaling(values),
+            applied=applied,
+            scaling=self._is_scaling(values),
             verdict=verdict,
             config=self._train.guard,
             state=self._guard,
+            evaluated=self._evaluations[-1].step if self._evaluations else 0,
         )
         line = self._line(verdict, figures, decision) if verdict and figures else None
         if decision.action != "go on":
@@ -81,19 +83,24 @@ class HealthMonitor:
         return Observation(step_figures(signals), verdict, changed, line, decision)
 
     @property
+    def vouched(self) -> int | None:
+        """The last step whose weights a good verdict has judged, where the guard may roll back to it."""
+        return self._guard.vouched if self._train.guard.action == "roll_back" else None
+
+    @property
     def verdict(self) -> str | None:
         """The name of the last verdict; None before the first."""
         return self._last
 
-    def evaluated(self, step: int, wins: Share) -> None:
-        """Take in a paired evaluation after a step: how often the policy's images win, with the interval."""
-        self._evaluations.append(PairedEvaluation(step, wins))
+    def evaluated(self, step: int, wins: Share, broken: int = 0) -> None:
+        """Take in a paired evaluation after a step: how often the policy's images win, and how many are none."""
+        self._evaluations.append(PairedEvaluation(step, wins, broken))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that survive JSON exactly, for a checkpoint."""
         return {
             "window": [signals.as_json() for signals in self._window],
-            "evaluations": [{"step": e.step, "wins": vars(e.wins)} for e in self._evaluations],
+            "evaluations": [{"step": e.step, "wins": vars(e.wins), "broken": e.broken} for e in self._evaluations],
             "guard": self._guard.as_json(),
             "verdict": self._last,
         }
@@ -103,7 +110,8 @@ class HealthMonitor:
         window = [StepSignals.from_json(values) for values in state.get("window", [])]
         self._window = deque(window, maxlen=self._train.health.window)
         self._evaluations = [
-            PairedEvaluation(found["step"], Share(**found["wins"])) for found in state.get("evaluations", [])
+            PairedEvaluation(found["step"], Share(**found["wins"]), found.get("broken", 0))
+            for found in state.get("evaluations", [])
         ]
         self._guard = GuardState.from_json(state.get("guard", {}))
         self._last = state.get("verdict")
@@ -115,14 +123,14 @@ class HealthMonitor:
         self._guard = after_roll_back(self._guard, now)
 
     def _is_scaling(self, values: Mapping[str, np.ndarray]) -> bool:
-        """Whether a skipped step only lowers fp16's loss scale: the losses themselves are numbers."""
+        """Whether a step, if it was skipped, only lowers fp16's loss scale: the losses themselves are numbers."""
         return self._train.precision == "fp16" and bool(np.isfinite(values["loss"]).all())
 
     def _judge(self, step: int) -> tuple[Verdict | None, Figures | None]:
         every = max(1, self._train.health.window // VERDICTS_PER_WINDOW)
         if step % every and step != self._train.steps:
             return None, None
-        return judge(list(self._window), self._setting, self._evaluations)
+        return judge(list(self._window), self._setting, self._evaluations, self._guard.evaluated)
 
     def _line(self, verdict: Verdict, figures: Figures, decision: Decision) -> dict[str, Any]:
         latest = self._evaluations[-1] if self._evaluations else None
@@ -132,7 +140,7 @@ class HealthMonitor:
             "sentence": verdict.sentence,
             "advice": verdict.advice,
             **figures.as_json(),
-            "evaluation": latest and {"step": latest.step, **vars(latest.wins)},
+            "evaluation": latest and {"step": latest.step, **vars(latest.wins), "broken": latest.broken},
             "action": decision.action,
             "rate": self._guard.rate,
         }

@@ -74,16 +74,20 @@ class Setting:
 
 
 def judge(
-    window: Sequence[StepSignals], setting: Setting, evaluations: Sequence[PairedEvaluation] = ()
+    window: Sequence[StepSignals],
+    setting: Setting,
+    evaluations: Sequence[PairedEvaluation] = (),
+    acted_upon: int = 0,
 ) -> tuple[Verdict, Figures]:
     """The verdict over some steps in order, and the figures it rests on. ValueError without steps.
 
-    `evaluations` are all paired evaluations so far. The worst that holds is said: collapsed, budget exceeded,
-    saturated, flat, learning; and warming up as long as a worse one cannot be told.
+    `evaluations` are all paired evaluations so far; a bad one up to step `acted_upon` is no news. The worst
+    that holds is said: collapsed, budget exceeded, saturated, flat, learning; and warming up as long as a worse one
+    cannot be told.
     """
     figures, latest = summarise(window), summarise(window[-max(1, len(window) // RECENT) :])
     verdict = (
-        _collapse(window, figures, latest, evaluations)
+        _collapse(window, figures, latest, evaluations, acted_upon)
         or _too_early(figures, setting)
         or _budget(latest, setting)
         or _saturation(figures)
@@ -100,13 +104,19 @@ def above_chance(figures: Figures, evaluations: Sequence[PairedEvaluation]) -> b
 
 
 def _collapse(
-    window: Sequence[StepSignals], figures: Figures, latest: Figures, evaluations: Sequence[PairedEvaluation]
+    window: Sequence[StepSignals],
+    figures: Figures,
+    latest: Figures,
+    evaluations: Sequence[PairedEvaluation],
+    acted_upon: int,
 ) -> Verdict | None:
+    news = bool(evaluations) and evaluations[-1].step > acted_upon
     reasons = [
         words.broken(figures.broken) if figures.broken else "",
         words.far_above(latest) if (latest.winner_drift or 0.0) > COLLAPSED_DRIFT else "",
         words.exploded(explosion(window)) if explosion(window) > EXPLODED_NORM else "",
-        words.fell(evaluations) if fallen(evaluations) else "",
+        words.no_images(evaluations[-1]) if news and evaluations[-1].broken else "",
+        words.fell(evaluations) if news and fallen(evaluations) else "",
     ]
     said = " ".join(reason for reason in reasons if reason)
     return Verdict(VerdictName.COLLAPSED, said, words.COLLAPSED_ADVICE) if said else None

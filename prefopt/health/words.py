@@ -11,8 +11,9 @@ _SMALL_LOGIT = 0.5
 """Below it the loss is near ln 2 whatever the pairs do: it differs by about half of the mean logit."""
 
 COLLAPSED_ADVICE = (
-    "Stop, go back to a checkpoint from before, and lower train.optimizer.lr, by a factor of 2 to 10; a larger"
-    " train.objective.beta holds the policy closer to its reference. train.guard.action: roll_back does this by itself."
+    "Stop and train again with a smaller train.optimizer.lr, by a factor of 2 to 10, or with a larger"
+    " train.objective.beta, which holds the policy closer to its reference: either makes another run, which starts from"
+    " its first step. Set from the start, train.guard.action roll_back goes back and lowers the rate by itself."
 )
 
 
@@ -64,6 +65,14 @@ def fell(evaluations: Sequence[PairedEvaluation]) -> str:
     return (
         f"Images at step {latest.step} win {interval(latest.wins)} of comparisons with those from before training;"
         f" at step {best.step} they won {interval(best.wins)}."
+    )
+
+
+def no_images(evaluation: PairedEvaluation) -> str:
+    """Images that are none."""
+    return (
+        f"{evaluation.broken} of the {evaluation.wins.n} images at step {evaluation.step} are no images: their values"
+        " are not finite."
     )
 
 

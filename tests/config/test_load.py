@@ -252,3 +252,18 @@ def test_a_table_holds_votes_unless_its_shape_says_otherwise() -> None:
     source = {"kind": "table", "path": "a.parquet", "columns": columns}
     config = parse_config(config_tree(Path("place"), [source]), "my.yaml")
     assert config.ingest.sources[0].columns.shape == "vote"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [(None, 1024), ({"steps": 8}, 1024), ({"resolution": 256}, 256), ({"resolution": 512}, 512)],
+)
+def test_images_of_the_paired_evaluation_are_as_large_as_those_of_training(
+    sampler: dict[str, int] | None, expected: int
+) -> None:
+    evaluation = {"reward": "world/style"} | ({"sampler": sampler} if sampler else {})
+    train = {"health": {"evaluation": evaluation}}
+    config = parse_config(tree(score={"resolution": 1024}, train=train), "here")
+    assert config.train.health.evaluation
+    assert config.train.health.evaluation.sampler.resolution == expected
+    assert parse_config(yaml.safe_load(dump_config(config)), "again") == config

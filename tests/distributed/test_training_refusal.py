@@ -11,7 +11,7 @@ from prefopt.data.storage import Storage
 from prefopt.distributed.training import worker
 from prefopt.distributed.training.refusal import REFUSED, AgreedError, check_refusal, leave_refusal
 from prefopt.distributed.training.worker import train_job
-from prefopt.errors import ConfigError, InputError, PrefoptError, StorageError
+from prefopt.errors import ConfigError, GuardError, InputError, PrefoptError, StorageError
 from prefopt.stages.train import prepare
 from tests.kit.models import tiny_pipeline
 from tests.kit.training import training_config, training_context
@@ -39,7 +39,7 @@ def test_a_restart_gives_up_with_the_first_reason(tmp_path: Path, monkeypatch: p
     assert "run the score stage" in str(refused)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, InputError])
+@pytest.mark.parametrize("kind", [ConfigError, InputError, GuardError])
 def test_the_reason_keeps_its_kind(tmp_path: Path, kind: type[PrefoptError]) -> None:
     logs = Storage(str(tmp_path))
     check_refusal(logs)

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from prefopt.config.objective import AdaptiveDpoParams, EmaConfig, KtoParams, Ma
 from prefopt.config.train import OptimizerConfig, TrainConfig
 from prefopt.distributed.training.averages import Averages, Shards
 from prefopt.distributed.training.batches import MicroBatch
-from prefopt.distributed.training.engine import StepOutcome, learning_rate
+from prefopt.distributed.training.engine import StepOutcome, bear_the_least_scale, learning_rate
 from prefopt.distributed.training.records import pair_arrays, rank_correlation, record_line, step_record
-from prefopt.distributed.training.step import StepFailure, Trainer, gather_pairs
+from prefopt.distributed.training.step import Trainer, gather_pairs
 from prefopt.health.monitor import HealthMonitor
 from prefopt.models.adapters import FAST, POLICY, SLOW
 from prefopt.models.families import Conditioning
@@ -112,16 +113,19 @@ def test_the_copies_follow_the_shadows() -> None:
 
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("applied", [True, False])
-def test_broken_figures_stop_an_applied_step_only(applied: bool) -> None:
+def test_broken_figures_of_a_step_are_recorded_and_judged(applied: bool) -> None:
+    """Of an applied step they are a collapse; what the objective remembers of earlier steps stays finite."""
     trainer, _, _ = _trainer([applied])
-    if applied:
-        with pytest.raises(StepFailure, match="loss"):
-            trainer.step([_batch(float("inf"))], 1e-3)
-    else:
-        outcome, values = trainer.step([_batch(float("inf"))], 1e-3)
-        record = json.loads(record_line(step_record(1, 1e-3, outcome, values)))
-        assert record["skipped"] is True
-        assert record["loss"] is None
+    outcome, values = trainer.step([_batch(float("inf"))], 1e-3)
+    record = json.loads(record_line(step_record(1, 1e-3, outcome, values)))
+    assert record["skipped"] is not applied
+    assert record["loss"] is None
+    json.dumps(trainer.state_dict(), allow_nan=False)
+    monitor = HealthMonitor(TrainConfig(steps=1))
+    seen = monitor.observe(1, applied=applied, grad_norm=1.0, values=pair_arrays(values))
+    assert seen.line is not None
+    assert seen.line["broken"] == 2 * applied
+    assert (seen.line["verdict"] == "collapsed") == applied
 
 
 class _WithoutReference(_Models):
@@ -182,3 +186,19 @@ def test_rank_correlation() -> None:
     assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0])) == pytest.approx(1.0)
     assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])) == pytest.approx(-1.0)
     assert rank_correlation(np.zeros(3), np.array([3.0, 2.0, 1.0])) is None
+
+
+@pytest.mark.usefixtures("process_group")
+def test_an_overflow_at_the_least_loss_scale_is_a_skipped_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's own scaler of ZeRO 1 to 3 would raise, and training would start again and again."""
+    from deepspeed.runtime.fp16 import loss_scaler
+
+    monkeypatch.setattr(loss_scaler, "dist", dist)
+    scaler = loss_scaler.DynamicLossScaler(
+        init_scale=2, scale_window=1000, min_scale=1, delayed_shift=2, consecutive_hysteresis=False
+    )
+    bear_the_least_scale(SimpleNamespace(loss_scaler=scaler))
+    for _ in range(5):
+        scaler.update_scale(True)
+    assert scaler.cur_scale == 1
+    bear_the_least_scale(SimpleNamespace())

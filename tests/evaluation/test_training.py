@@ -73,8 +73,13 @@ def test_panels_are_drawn_from_what_was_recorded():
         "Implicit accuracy by timestep",
     ]
     assert training_panels([{"step": 1, "loss": None}]) == []
-    evaluated = [line(10, "learning") | {"evaluation": {"step": 8, "value": 0.6}}]
-    assert [panel.title for panel in training_panels([], evaluated)] == ["Paired evaluation"]
+
+
+def test_every_paired_evaluation_is_drawn_at_its_own_step():
+    lines = [{"step": step, **({"paired_wins": 0.6} if step % 10 == 0 else {})} for step in range(1, 31)]
+    (panel,) = training_panels(lines)
+    assert panel.title == "Paired evaluation"
+    assert panel.chart.count("<use ") >= 3
 
 
 def test_parts_of_the_timesteps_are_named():

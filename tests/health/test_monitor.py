@@ -49,7 +49,7 @@ def test_lines_are_plain_json_without_time():
     (line,) = [line for step in range(1, 51) if (line := observe(monitor, step).line) and step == 50]
     assert json.loads(json.dumps(line, allow_nan=False)) == json.loads(json.dumps(line))
     assert line["verdict"] == "learning"
-    assert line["evaluation"] == {"step": 40, "value": 0.6, "low": 0.5, "high": 0.7, "n": 32}
+    assert line["evaluation"] == {"step": 40, "value": 0.6, "low": 0.5, "high": 0.7, "n": 32, "broken": 0}
     assert (line["action"], line["rate"]) == ("go on", 1.0)
     assert not {"time", "seconds", "host"} & line.keys()
 
@@ -123,3 +123,80 @@ def test_all_workers_decide_alike():
         one = first.observe(step, applied=True, grad_norm=1.0, values=values)
         two = second.observe(step, applied=True, grad_norm=1.0, values=turned)
         assert one == two
+
+
+WON, LOST = Share(1.0, 0.676, 1.0, 8), Share(0.0, 0.0, 0.324, 8)
+
+
+def interrupted(monitor, config):
+    """The monitor of a run that goes on from a checkpoint of now."""
+    resumed = HealthMonitor(config)
+    resumed.load_state_dict(json.loads(json.dumps(monitor.state_dict(), allow_nan=False)))
+    return resumed
+
+
+@pytest.mark.parametrize(("action", "taken"), [("lower_rate", "lower_rate"), ("pause", "stop")])
+def test_a_lost_evaluation_is_acted_upon_once(action, taken):
+    """Each evaluation once, also by the run that goes on after a pause; the next one counts again."""
+    config = train_config(steps=400, guard={"action": action})
+    monitor, actions = HealthMonitor(config), {}
+    for step in range(1, 331):
+        seen = observe(monitor, step)
+        if step in (100, 200, 300):
+            monitor.evaluated(step, WON if step == 100 else LOST)
+        if seen.decision.action != "go on":
+            actions[step] = seen.decision.action
+            monitor = interrupted(monitor, config)
+    assert actions == {210: taken, 310: taken}
+
+
+def test_after_a_roll_back_the_evaluation_of_the_same_step_counts_again():
+    config = train_config(guard={"action": "roll_back"})
+    monitor = HealthMonitor(config)
+    monitor.evaluated(20, WON)
+    saved, rolled_back = {}, []
+    step = 20
+    while len(rolled_back) < 2 and step < 100:
+        step += 1
+        if step == 31:
+            saved = json.loads(json.dumps(monitor.state_dict()))
+        seen = observe(monitor, step)
+        if seen.decision.action == "roll_back":
+            rolled_back.append(step)
+            monitor.roll_back(saved)
+            step = 30
+        elif step == 45:
+            monitor.evaluated(step, LOST)
+    assert rolled_back == [50, 50]
+
+
+class Scaler:
+    """fp16's loss scale as DeepSpeed keeps it: one overflow is borne, each further one halves the scale down to 1."""
+
+    def __init__(self, largest):
+        self.scale, self.borne, self.largest = 2.0**16, 1, largest
+
+    def step(self):
+        """Whether a step is applied whose scaled gradients overflow above `largest`."""
+        if self.scale <= self.largest:
+            return True
+        if self.borne:
+            self.borne -= 1
+        else:
+            self.scale = max(1.0, self.scale / 2)
+        return False
+
+
+@pytest.mark.parametrize(("largest", "stops"), [(2.0**12, None), (1.0, None), (0.5, 22)])
+def test_a_loss_scale_may_fall_to_its_least_and_no_further(largest, stops):
+    monitor = HealthMonitor(train_config(precision="fp16", guard={"skipped_steps": 5}))
+    scaler, stopped = Scaler(largest), None
+    for step in range(1, 41):
+        applied = scaler.step()
+        seen = observe(monitor, step, applied=applied, grad_norm=1.0 if applied else math.inf)
+        if seen.decision.action == "stop":
+            stopped = step
+            break
+    assert stopped == stops
+    if stops:
+        assert "22 steps in a row were skipped" in seen.decision.reason

@@ -236,3 +236,12 @@ def test_a_recorded_run_with_a_beta_that_is_too_small():
 def test_a_recorded_run_with_a_rate_that_is_too_high():
     """lr 1e-3, twenty times the quickstart's: seen at the first judgement."""
     assert walk("rate_too_high", 2000.0) == [VerdictName.WARMING_UP, *[VerdictName.COLLAPSED] * 5]
+
+
+def test_the_advice_after_a_collapse_can_be_followed():
+    """A changed rate is another run: nobody can go back to a checkpoint by hand."""
+    verdict, _ = judge(window(winner=2.0, loser=2.0), SETTING)
+    assert verdict.name == VerdictName.COLLAPSED
+    assert "go back to a checkpoint" not in verdict.advice
+    assert "train again with a smaller train.optimizer.lr" in verdict.advice
+    assert "starts from its first step" in verdict.advice

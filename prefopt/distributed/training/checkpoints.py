@@ -111,13 +111,20 @@ class CheckpointFolder:
             self._work.write_bytes(name, content)
         return [describe_file(self._work, name) for name in segments]
 
-    def commit(self, manifest: CheckpointManifest, keep: int) -> None:
-        """Write the manifest, then drop all finished checkpoints but it and this run's newest `keep - 1` before it."""
+    def commit(self, manifest: CheckpointManifest, keep: int, vouched: int | None = None) -> None:
+        """Write the manifest, then drop all finished checkpoints but it and this run's newest `keep - 1` before it.
+
+        With `vouched`, the newest that is not after that step stays as well: the one that a roll-back would take.
+        """
         written = self.place(manifest.step, manifest.attempt).removeprefix(f"{FOLDER}/")
         self._work.write_bytes(f"{FOLDER}/{written}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
         finished = [name for name in self._names() if self._work.size(f"{FOLDER}/{name}/{MANIFEST}") is not None]
         earlier = [name for name in finished if _step(name) < manifest.step and self._readable(name)]
-        for name in set(finished) - set([*earlier, written][-keep:]):
+        mine = [*earlier, written]
+        kept = set(mine[-keep:])
+        if vouched is not None:
+            kept |= set([name for name in mine if _step(name) <= vouched][-1:])
+        for name in set(finished) - kept:
             self._work.delete(f"{FOLDER}/{name}")
 
     @contextmanager

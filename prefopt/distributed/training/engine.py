@@ -67,6 +67,7 @@ class PolicyEngine:
             config=deepspeed_config(train, world_size, zero_options),
         )
         self._engine.module.eval()
+        bear_the_least_scale(self._engine.optimizer)
         self._masters = self._half_precision_masters()
 
     @property
@@ -130,6 +131,7 @@ class PolicyEngine:
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
         self._engine.module.eval()
+        bear_the_least_scale(self._engine.optimizer)
         self._masters = self._half_precision_masters()
 
     @property
@@ -156,6 +158,14 @@ class PolicyEngine:
         optimizer = self._engine.optimizer
         pairs = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
         return {id(low): high for lows, highs in pairs for low, high in zip(lows, highs, strict=True)}
+
+
+def bear_the_least_scale(optimizer: Any) -> None:
+    """Let a step be skipped also where fp16's loss scale cannot fall any more, which DeepSpeed's ZeRO optimizers raise
+    a bare exception about: how many are borne is the guard's business."""
+    scaler = getattr(optimizer, "loss_scaler", None)
+    if scaler is not None and hasattr(scaler, "raise_error_at_min_scale"):
+        scaler.raise_error_at_min_scale = False
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -3,10 +3,10 @@
 import torch.distributed as dist
 
 from prefopt.data.storage import Storage
-from prefopt.errors import ConfigError, InputError, PrefoptError, error_as_json, error_from_json
+from prefopt.errors import ConfigError, GuardError, InputError, PrefoptError, error_as_json, error_from_json
 
 REFUSED = "refused.json"
-LASTING = (ConfigError, InputError)
+LASTING = (ConfigError, InputError, GuardError)
 """Errors that come again however often training is started."""
 
 

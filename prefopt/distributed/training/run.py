@@ -1,6 +1,8 @@
 """The loop of a training worker: resume, step, checkpoint, and at the end the model."""
 
+import math
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,14 @@ from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import MODEL, TrainingJob
 from prefopt.distributed.training.live import LiveWriter
 from prefopt.distributed.training.notes import leave_notes
-from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
+from prefopt.distributed.training.paired import PairedDrawing, paired_figures, share_of_wins
 from prefopt.distributed.training.recorder import Recorder
 from prefopt.distributed.training.records import pair_arrays
 from prefopt.distributed.training.refresh import Refresh
 from prefopt.distributed.training.refusal import AgreedError
 from prefopt.distributed.training.restoring import SHADOWS, restored_files
 from prefopt.distributed.training.saving import CheckpointSaver
-from prefopt.distributed.training.step import StepFailure, Trainer
+from prefopt.distributed.training.step import Trainer
 from prefopt.errors import GuardError
 from prefopt.health.guard import Decision
 from prefopt.health.monitor import HealthMonitor, Observation
@@ -49,6 +51,7 @@ class TrainingRun:
         averages: Averages,
         trainer: Trainer,
         reader: StepReader,
+        num_timesteps: int,
         paired: PairedDrawing | None = None,
         refresh: Refresh | None = None,
     ) -> None:
@@ -57,7 +60,7 @@ class TrainingRun:
         self.averages = averages
         self.trainer = trainer
         self.reader = reader
-        self.health = HealthMonitor(job.config.train)
+        self.health = HealthMonitor(job.config.train, num_timesteps)
         self._paired, self._refresh = paired, refresh
         self._start_scores: list[float] = []
         """Rewards of the start's images, where the policy's are compared with them."""
@@ -65,6 +68,7 @@ class TrainingRun:
         self._folder = CheckpointFolder(job.work, job.fingerprint)
         self._saver: CheckpointSaver
         self._live = LiveWriter(job.logs)
+        self._notes = 0
 
     def run(self) -> list[str]:
         """Train to the end, from the newest checkpoint if there is one; returns the segments' paths.
@@ -74,7 +78,7 @@ class TrainingRun:
         train = self._job.config.train
         done = self._resume()
         if self._paired and done == 0:
-            self._start_scores = self._paired.scores()
+            self._start_scores = self._scores_of_start(self._paired)
         with Recorder(self._job, self._rank, done) as recorder:
             if done == 0 and train.guard.action == "roll_back":
                 self._save(0, recorder)
@@ -82,15 +86,26 @@ class TrainingRun:
                 seen = self._one_step(done, recorder)
                 done += 1
                 self._tell(done, seen, recorder)
-                self._evaluate(done)
                 if seen.decision.action == "stop":
                     self._stop(done, seen.decision, recorder)
                 if seen.decision.action == "roll_back":
-                    done = self._roll_back(seen, recorder)
+                    done = self._roll_back(done, seen, recorder)
                 elif done % train.checkpoint_every == 0 or done == train.steps:
                     self._save(done, recorder)
             self._saver.finish()
         return [entry.path for entry in self._saver.segments]
+
+    def _scores_of_start(self, paired: PairedDrawing) -> list[float]:
+        scores = paired.scores()
+        if any(math.isnan(score) for score in scores):
+            raise AgreedError(
+                GuardError(
+                    "The model that training starts from draws images that are not finite numbers, so none can be"
+                    " compared with them. Use train.precision bf16 or fp32, or set model.vae to one that bears"
+                    " fp16."
+                )
+            )
+        return scores
 
     def _one_step(self, done: int, recorder: Recorder) -> Observation:
         train = self._job.config.train
@@ -99,52 +114,46 @@ class TrainingRun:
         with recorder.step(done + 1):
             with recorder.waiting():
                 batches = self.reader.get(done, train.steps)
-            try:
-                outcome, values = self.trainer.step(batches, lr)
-            except StepFailure as failure:
-                self._saver.finish()
-                raise AgreedError(
-                    GuardError(
-                        f"Training diverged at step {done + 1}: not finite: {failure}. Lower train.optimizer.lr, or"
-                        " train.objective.beta, and run again."
-                    )
-                ) from None
+            outcome, values = self.trainer.step(batches, lr)
+        wins = self._evaluate(done + 1)
         seen = self.health.observe(
             done + 1, applied=outcome.applied, grad_norm=outcome.grad_norm, values=pair_arrays(values)
         )
-        recorder.add(done + 1, lr, outcome, values, seen, staleness)
+        recorder.add(done + 1, lr, outcome, values, seen, {**staleness, **wins})
         return seen
 
-    def _evaluate(self, done: int) -> None:
+    def _evaluate(self, done: int) -> dict[str, float]:
+        """The paired evaluation after a step, if one is due, before the step is judged; its figures for steps.jsonl."""
         config = self._job.config.train.health.evaluation
-        if self._paired and config and done % config.every == 0:
-            self.reader.settle()
-            self.health.evaluated(done, share_of_wins(self._paired.scores(), self._start_scores))
+        if not self._paired or not config or done % config.every:
+            return {}
+        self.reader.settle()
+        scores = self._paired.scores()
+        wins = share_of_wins(scores, self._start_scores)
+        self.health.evaluated(done, wins, sum(math.isnan(score) for score in scores))
+        return paired_figures(wins)
 
     def _stop(self, done: int, decision: Decision, recorder: Recorder) -> None:
         self._save(done, recorder)
         self._saver.finish()
         raise AgreedError(GuardError(decision.reason))
 
-    def _roll_back(self, seen: Observation, recorder: Recorder) -> int:
-        """Go back to the newest checkpoint not after the last good step; returns the steps that are done then."""
+    def _roll_back(self, before: int, seen: Observation, recorder: Recorder) -> int:
+        """Go back to the newest checkpoint that a good verdict vouches for; returns the steps that are done then."""
         self._saver.finish()
-        found: list[CheckpointManifest | None] = [None]
+        found: list[Any] = [None, None]
         if self._rank == 0:
-            found = [self._folder.newest(seen.decision.not_after)[0]]
+            found = list(self._folder.newest(seen.decision.not_after))
         dist.broadcast_object_list(found, src=0)
-        manifest = found[0]
+        manifest, passed_over = found
         if manifest is None:
-            raise AgreedError(
-                GuardError(
-                    f"The guard would roll back to a checkpoint up to step {seen.decision.not_after}, but none is kept:"
-                    " raise train.keep_checkpoints or lower train.checkpoint_every, and run again."
-                )
-            )
+            raise AgreedError(GuardError(_nowhere_to_go(seen, passed_over)))
         self._restore(manifest, rolled_back=True)
         self._saver.continue_from(manifest.segments)
         recorder.rolled_back(manifest.step, seen.line)
-        return manifest.step
+        self._note(before, f"the guard rolled back to the checkpoint after {manifest.step} steps; {self._rate()}")
+        done: int = manifest.step
+        return done
 
     def export(self) -> None:
         """Write the tuned model into the stage's directory, in the format of diffusers."""
@@ -171,7 +180,7 @@ class TrainingRun:
         return weights
 
     def _save(self, step: int, recorder: Recorder) -> None:
-        self._saver.save(step, self._write_files, self._state(), recorder.take(step))
+        self._saver.save(step, self._write_files, self._state(), recorder.take(step), self.health.vouched)
 
     def _write_files(self, directory: Path) -> None:
         self.models.engine.save(directory)
@@ -224,8 +233,29 @@ class TrainingRun:
         last = done == self._job.config.train.steps
         self._live.write(done, self.health.verdict, recorder.speed(), last=last)
         if seen.changed and seen.verdict and seen.verdict.name in UNHEALTHY:
-            told = f"Step {done}: {seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}"
-            leave_notes(self._job.logs, f"step-{done}-{uuid.uuid4().hex[:6]}", [told])
+            self._note(done, f"{seen.verdict.name}. {seen.verdict.sentence} {seen.verdict.advice}")
+        if seen.decision.action == "lower_rate":
+            self._note(done, f"the guard goes on; {self._rate()}")
+
+    def _rate(self) -> str:
+        return f"the learning rate is {self.health.rate:g} times what the config says from here on."
+
+    def _note(self, step: int, sentence: str) -> None:
+        """Tell the user what happened at a step."""
+        if self._rank == 0:
+            self._notes += 1
+            leave_notes(
+                self._job.logs, f"step-{step}-{self._notes:04d}-{uuid.uuid4().hex[:6]}", [f"Step {step}: {sentence}"]
+            )
+
+
+def _nowhere_to_go(seen: Observation, passed_over: Sequence[str]) -> str:
+    assert seen.verdict is not None
+    reasons = "".join(f" {reason}" for reason in passed_over)
+    return (
+        f"{seen.verdict.name}: {seen.verdict.sentence} The guard would roll back to a checkpoint up to step"
+        f" {seen.decision.not_after}, but none is whole.{reasons} {seen.verdict.advice}"
+    )
 
 
 def _without_adapter_name(weights: dict[str, Tensor]) -> dict[str, Tensor]:

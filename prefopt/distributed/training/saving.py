@@ -37,11 +37,17 @@ class CheckpointSaver:
         self._pending: Future[None] | None = None
 
     def save(
-        self, step: int, write: Callable[[Path], None], state: Mapping[str, Any], segments: Mapping[str, bytes]
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        state: Mapping[str, Any],
+        segments: Mapping[str, bytes],
+        vouched: int | None = None,
     ) -> None:
         """Let `write` put this worker's files into a directory, and begin to store them.
 
-        `state` and `segments`, new files by name, are the first worker's. StorageError if the previous save failed.
+        With `vouched`, the newest checkpoint up to that step is kept beyond the last ones. `state` and `segments`, new
+        files by name, are the first worker's. StorageError if the previous save failed.
         """
         self.finish()
         dist.barrier()
@@ -51,7 +57,7 @@ class CheckpointSaver:
             directory = stack.enter_context(scratch_directory(self._job.work, self._rank))
             write(directory)
             self._pending = self._thread.submit(
-                self._store, step, attempt, directory, stack.pop_all(), dict(state), dict(segments)
+                self._store, step, attempt, directory, stack.pop_all(), dict(state), dict(segments), vouched
             )
 
     def finish(self) -> None:
@@ -77,6 +83,7 @@ class CheckpointSaver:
         scratch: ExitStack,
         state: dict[str, Any],
         segments: dict[str, bytes],
+        vouched: int | None,
     ) -> None:
         place = self._folder.place(step, attempt)
         try:
@@ -85,11 +92,13 @@ class CheckpointSaver:
             self._folder.write_part(place, self._rank, entries)
             if self._rank == 0:
                 self._segments += self._folder.write_segments(segments)
-                self._commit(step, attempt, self._parts(place), state)
+                self._commit(step, attempt, self._parts(place), state, vouched)
         except (StorageError, OSError) as error:
             raise StorageError(f"The checkpoint after {step} steps could not be stored. {error}") from error
 
-    def _commit(self, step: int, attempt: str, files: list[FileEntry], state: dict[str, Any]) -> None:
+    def _commit(
+        self, step: int, attempt: str, files: list[FileEntry], state: dict[str, Any], vouched: int | None
+    ) -> None:
         config = self._job.config
         manifest = CheckpointManifest(
             step=step,
@@ -102,7 +111,7 @@ class CheckpointSaver:
             files=sorted(files, key=lambda entry: entry.path),
             segments=self._segments,
         )
-        self._folder.commit(manifest, config.train.keep_checkpoints)
+        self._folder.commit(manifest, config.train.keep_checkpoints, vouched)
 
     def _parts(self, place: str) -> list[FileEntry]:
         files: list[FileEntry] = []

@@ -49,10 +49,6 @@ class _Outlook:
     """By the names in `Objective.means`."""
 
 
-class StepFailure(RuntimeError):
-    """The figures of a step are not finite although it was applied."""
-
-
 class Trainer:
     """Runs optimizer steps. All workers call the same methods in the same order."""
 
@@ -67,7 +63,7 @@ class Trainer:
     def step(self, batches: Sequence[MicroBatch], lr: float) -> tuple[StepOutcome, PairValues]:
         """One optimizer step; returns its outcome and the figures of every pair of the global batch, in order.
 
-        Raises StepFailure if an applied step has figures that are not finite.
+        Figures may be not finite, also those of an applied step: nothing is learned from them here.
         """
         outlook = self._look_ahead(batches) if self._looks_ahead else None
         outcome: StepOutcome | None = None
@@ -79,7 +75,6 @@ class Trainer:
         assert outcome is not None, "the last micro-batch of a step is its boundary"
         values = gather_pairs(observed)
         if outcome.applied:
-            _check_finite(values | {"grad_norm": torch.tensor(outcome.grad_norm)})
             self._averages.update()
             if self.judge:
                 self.judge.update(_window_of(values))
@@ -229,9 +224,3 @@ def gather_pairs(observed: Sequence[PairValues]) -> PairValues:
     table = ordered.permute(1, 0, 2).flatten(1).cpu()
     parts = dict(zip(names, torch.split(table, [rows[name] for name in names]), strict=True))
     return {name: part if observed[0][name].dim() == 2 else part[0] for name, part in parts.items()}
-
-
-def _check_finite(values: PairValues) -> None:
-    broken = sorted(name for name, value in values.items() if not bool(torch.isfinite(value).all()))
-    if broken:
-        raise StepFailure(", ".join(broken))

@@ -86,7 +86,8 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     who = () if u.source == "offline" else AVERAGES
     denoisers = build_denoisers(config, job.weights, who, device, world_size, job.zero_options)
     averages = Averages(denoisers, who, u.ema)
-    how = Denoising(noise_schedule(pipeline), prediction_type(pipeline), dtype, device)
+    schedule = noise_schedule(pipeline)
+    how = Denoising(schedule, prediction_type(pipeline), dtype, device)
     prompts = PromptEmbeddings(
         pipeline,
         job.work.read_table(PROMPTS)["prompt"].to_pylist(),
@@ -102,4 +103,5 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     refresh: Refresh | None = None
     if config.train.refresh:
         refresh = Refresh(job, config.train.refresh, denoisers.engine, pipeline, reader)
-    return TrainingRun(job, denoisers, averages, Trainer(denoisers, averages, params), reader, paired, refresh)
+    trainer = Trainer(denoisers, averages, params)
+    return TrainingRun(job, denoisers, averages, trainer, reader, schedule.num_steps, paired, refresh)
