@@ -24,7 +24,7 @@ class UNetSize:
     lora: int
     """Of one low-rank adapter."""
     factored: int
-    """Values of Adafactor's second moment, of rows and columns, if all parameters are trained."""
+    """Values of Adafactor's second moment, in rows and columns, if all parameters are trained."""
 
 
 def empty_unet(model: ModelConfig) -> UNet2DConditionModel:
