@@ -147,8 +147,14 @@ def lowest_stage(size: UNetSize, train: TrainConfig, *, per_node: int, memory: f
     needed = ", ".join(f"{states.device / _GIB:.1f} GiB at ZeRO {stage}" for stage, states in candidates.items())
     raise ConfigError(
         f"train.zero auto: no stage fits into {STATES_SHARE:.0%} of {memory / _GIB:.1f} GiB on {train.workers} workers"
-        f" ({needed}). Raise train.workers, set train.offload, or take train.method lora."
+        f" ({needed}). Try {' or '.join(_ways(train))}."
     )
+
+
+def _ways(train: TrainConfig) -> list[str]:
+    ways = ["more train.workers"]
+    ways += ["train.offload all"] if train.offload != "all" else []
+    return [*ways, "train.method lora"] if train.method == "full" else ways
 
 
 def _candidates(size: UNetSize, train: TrainConfig, per_node: int, apart: bool) -> Iterator[tuple[int, StatesMemory]]:

@@ -152,7 +152,7 @@ def _cure(config: RunConfig, stage: StageMemory) -> str:
     if stage.largest_micro_batch:
         return f"A train.micro_batch of {stage.largest_micro_batch} would fit."
     ways = ["a higher train.zero with more workers"] if stage.zero < 3 else []
-    ways += ["train.offload"] if train.offload == "none" else []
+    ways += ["train.offload all with train.zero 3"] if train.offload != "all" else []
     ways += ["train.method lora"] if train.method == "full" else []
     ways += ["train.gradient_checkpointing"] if not train.gradient_checkpointing else []
     return f"Try {', '.join(ways) or 'a GPU with more memory'}."

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.config.train import TrainConfig
@@ -85,9 +86,17 @@ def test_adapters_fit_without_sharding() -> None:
     assert lowest_stage(SD15, train, per_node=8, memory=8 * GIB) == 0
 
 
+def test_auto_with_everything_offloaded_is_stage_3() -> None:
+    train = TrainConfig(method="full", precision="bf16", zero="auto", offload="all")
+    assert lowest_stage(SD15, train, per_node=8, memory=4 * GIB) == 3
+    with pytest.raises(ValidationError, match="offload all needs zero 3 or auto, not 2"):
+        TrainConfig(zero=2, offload="all")
+
+
 def test_nothing_fits() -> None:
     train = TrainConfig(method="full", precision="bf16", zero="auto")
-    with pytest.raises(ConfigError, match=r"no stage fits into 60% of 4\.0 GiB on 1 workers .*GiB at ZeRO 3"):
+    needed = r"no stage fits into 60% of 4\.0 GiB on 1 workers .*GiB at ZeRO 3\)\. Try more train\.workers or "
+    with pytest.raises(ConfigError, match=needed + r"train\.offload all or train\.method lora"):
         lowest_stage(SD15, train, per_node=8, memory=4 * GIB)
 
 

@@ -13,6 +13,7 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from prefopt.config.cluster import ClusterConfig
+from prefopt.config.unused import unused_options
 from prefopt.distributed.training.job import TrainingJob
 from prefopt.distributed.training.lenient import Lenient
 from prefopt.distributed.training.live import LIVE, Live, read_live
@@ -39,6 +40,9 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
             "train.zero 3 with one worker: nothing is sharded, and gathering costs time. Raise train.workers, or set"
             " train.zero: 0."
         )
+    unused = unused_options(train)
+    if unused:
+        _LOG.warning(f"Set, but without effect: {', '.join(unused)}.")
     resources: dict[str, float] = {"CPU": cluster.worker_cpus}
     trainer = TorchTrainer(
         train_worker,
