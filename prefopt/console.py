@@ -1,5 +1,9 @@
 """How a run is shown while it goes: a progress bar on a terminal, plain lines elsewhere."""
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -8,16 +12,37 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from prefopt.stages.chain import StageOutcome
 
 
+class TimeLeft:
+    """How long the rest of a part takes at the speed since its first report: that of a resumed run, or the first
+    after a start that takes a while, counts as done before."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._last, self._words = 0, ""
+
+    def after(self, done: int, total: int, now: float) -> str:
+        """In words, empty while nobody can tell. It changes when `done` does."""
+        if self._first is None or done < self._last:
+            self._first, self._words = ((done, now) if done else None), ""
+        elif done > self._last:
+            steps, seconds = done - self._first[0], now - self._first[1]
+            left = round((total - done) * seconds / steps)
+            self._words = f"{timedelta(seconds=left)} left" if done < total else ""
+        self._last = done
+        return self._words
+
+
 class Reporter:
     """Shows the stages of a run; on standard error, so that output stays clean."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[str, TimeLeft] = {}
         self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal
         self._bar = Progress(
@@ -25,8 +50,7 @@ class Reporter:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[how]}"),
             console=self._console,
             transient=True,
@@ -46,19 +70,22 @@ class Reporter:
 
     def begin(self, stage: str) -> None:
         """A stage begins."""
-        self._stage, self._said = stage, {}
+        self._stage, self._said, self._left = stage, {}, {}
 
     def progress(self, done: int, total: int, what: str, how: str = "") -> None:
         """So much of a part of the stage is done, and how it goes."""
+        left = self._left.setdefault(what, TimeLeft()).after(done, total, self._clock())
         if self._live:
             if self._task is None:
-                self._task = self._bar.add_task("", total=total, how=how)
-            self._bar.update(self._task, description=f"{self._stage}: {what}", completed=done, total=total, how=how)
+                self._task = self._bar.add_task("", total=total, left=left, how=how)
+            described = f"{self._stage}: {what}"
+            self._bar.update(self._task, description=described, completed=done, total=total, left=left, how=how)
             return
         tenth = 10 * done // max(total, 1)
         if self._said.get(what) != tenth:
             self._said[what] = tenth
-            self._console.print(f"{self._stage}: {what} {done}/{total}{f' ({how})' if how else ''}", highlight=False)
+            told = ", ".join(part for part in (left, how) if part)
+            self._console.print(f"{self._stage}: {what} {done}/{total}{f' ({told})' if told else ''}", highlight=False)
 
     def end(self, outcome: StageOutcome) -> None:
         """A stage ended, or there was nothing to do."""

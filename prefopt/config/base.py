@@ -14,4 +14,6 @@ class Branch(BaseModel):
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
+VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Of one number, by precision."""
 SplitName = Literal["train", "validation", "test"]

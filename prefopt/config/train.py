@@ -137,6 +137,6 @@ class TrainConfig(Branch):
             raise ValueError(f"optimizer.name adafactor needs zero 0, not {self.zero}: under ZeRO take adamw")
         if self.offload == "optimizer" and self.zero == 0:
             raise ValueError("offload optimizer needs zero 1, 2 or 3")
-        if self.offload == "all" and self.zero != 3:
-            raise ValueError(f"offload all needs zero 3, not {self.zero}")
+        if self.offload == "all" and self.zero not in (3, "auto"):
+            raise ValueError(f"offload all needs zero 3 or auto, not {self.zero}")
         return self

@@ -1,5 +1,6 @@
 """How large a UNet is, from its config alone: no weight is loaded."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ class UNetSize:
     """Of the largest single layer, which ZeRO 3 gathers whole."""
     lora: int
     """Of one low-rank adapter."""
+    factored: int
+    """Values of Adafactor's second moment, in rows and columns, if all parameters are trained."""
 
 
 def empty_unet(model: ModelConfig) -> UNet2DConditionModel:
@@ -41,11 +44,24 @@ def unet_size(unet: nn.Module, lora: LoraConfig) -> UNetSize:
         total=sum(parameter.numel() for parameter in unet.parameters()),
         largest_layer=max(sum(p.numel() for p in module.parameters(recurse=False)) for module in unet.modules()),
         lora=sum(
-            lora.rank * (module.in_features + module.out_features)
-            for name, module in unet.named_modules()
-            if isinstance(module, nn.Linear) and _is_target(name, lora.targets)
+            _adapter_size(module, lora.rank) for name, module in unet.named_modules() if _is_target(name, lora.targets)
         ),
+        factored=sum(_factored_size(parameter.shape) for parameter in unet.parameters()),
     )
+
+
+def _adapter_size(module: nn.Module, rank: int) -> int:
+    """Down to the rank, and up again: of a convolution the first has its kernel, the second one of a single point."""
+    if isinstance(module, nn.Linear):
+        return rank * (module.in_features + module.out_features)
+    if isinstance(module, nn.Conv2d):
+        return rank * (module.in_channels * math.prod(module.kernel_size) + module.out_channels)
+    return 0
+
+
+def _factored_size(shape: Sequence[int]) -> int:
+    values = math.prod(shape)
+    return values // shape[-1] + values // shape[-2] if len(shape) > 1 else values
 
 
 def _is_target(name: str, targets: Sequence[str]) -> bool:

@@ -68,6 +68,12 @@ class TrainingWeights:
     reference: WeightsSource
 
     @property
+    def reference_apart(self) -> bool:
+        """Whether the reference is neither the UNet that the policy starts from nor an adapter on it: then it needs
+        weights of its own also where an adapter is trained."""
+        return self.reference.below.digest != self.init.below.digest
+
+    @property
     def digests(self) -> dict[str, str]:
         """By role."""
         return {"init": self.init.digest, **self.reference_digests}

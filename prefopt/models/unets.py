@@ -1,5 +1,6 @@
 """Loading the UNet and the adapters that a source of weights stands for."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from prefopt.config.train import LoraConfig
@@ -20,7 +22,7 @@ from prefopt.models.loading import moved, reading
 from prefopt.models.sources import WeightsSource, local_directory
 
 _LIKE_THE_BASE = ("in_channels", "out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim")
-_READ = "read"
+_READ, _UNET = "read", "unet"
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,32 @@ def load_unet(source: WeightsSource, base: WeightsSource, dtype: torch.dtype = t
 
 
 def load_adapter(unet: UNet2DConditionModel, source: WeightsSource, name: str) -> None:
-    """Put a source's adapters onto a UNet under a name, frozen. InputError if they cannot be read or do not fit."""
+    """Put a source's adapters onto a UNet under a name, frozen.
+
+    InputError if they cannot be read or do not fit; ConfigError if there are weights of other parts among them.
+    """
     with _as_directory(source) as place, reading(f"the adapter {source.name}"):
-        unet.load_lora_adapter(place, weight_name=LORA_WEIGHTS, prefix="unet", adapter_name=name, use_safetensors=True)
+        _check_unet_alone(Path(place) / LORA_WEIGHTS, source)
+        unet.load_lora_adapter(place, weight_name=LORA_WEIGHTS, prefix=_UNET, adapter_name=name, use_safetensors=True)
     values = adapter_parameters(unet, name)
     if not values:
         raise InputError(f"{source.name} holds no adapter of a UNet.")
     for parameter in values.values():
         parameter.requires_grad_(False)
+
+
+def _check_unet_alone(file: Path, source: WeightsSource) -> None:
+    """ConfigError if a file has weights of a UNet and of more, which would be left out without a word."""
+    with safe_open(str(file), framework="pt") as weights:
+        parts = Counter(key.split(".")[0] for key in weights.keys())  # noqa: SIM118
+    others = {part: count for part, count in sorted(parts.items()) if part != _UNET}
+    if others and _UNET in parts:
+        counted = ", ".join(f"{count} of {part}" for part, count in others.items())
+        raise ConfigError(
+            f"The LoRA weights {source.name} hold more than a UNet's adapter: beside {parts[_UNET]} tensors of {_UNET}"
+            f" there are {counted}. Only the UNet is trained here and its adapters alone can be used: name LoRA weights"
+            " of a UNet alone, or a full model into which these are merged."
+        )
 
 
 def read_adapter(unet: UNet2DConditionModel, source: WeightsSource) -> Adapter:

@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig
+from prefopt.config.base import VALUE_BYTES
 from prefopt.distributed.memory import STATES_SHARE, lowest_stage, states_memory
-from prefopt.errors import ConfigError
+from prefopt.errors import ConfigError, InputError
 from prefopt.models.size import UNetSize, unet_size
+from prefopt.models.sources import training_weights
 from prefopt.planning.activations import count_activations
 from prefopt.planning.flops import ForwardCosts
 from prefopt.planning.gpus import GIB, Device
 
 CONTEXT = 1.5 * GIB
 """The device's own part: CUDA context, workspaces of its libraries, gaps between allocations."""
-_VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ class MemoryPlan:
 def plan_memory(config: RunConfig, costs: ForwardCosts, device: Device) -> MemoryPlan:
     """The memory of training on a device, for every ZeRO stage with the configured offload."""
     train = config.train
-    width = _VALUE_BYTES[train.precision]
+    width = VALUE_BYTES[train.precision]
     side = config.score.resolution // costs.factor
     image = count_activations(config.model, train, side, costs.tokens).total * width / 4
     texts, size = float(costs.text_parameters * width), unet_size(costs.empty_unet, train.lora)
+    apart = _reference_apart(config)
     with _without_warnings():
-        stages = [_stage(config, size, zero, texts, 2 * image, device) for zero in range(4)]
-        chosen, trouble = _chosen(config, size, device)
+        stages = [_stage(config, size, zero, texts, 2 * image, device, apart) for zero in range(4)]
+        chosen, trouble = _chosen(config, size, device, apart)
     return MemoryPlan(
         stages,
         text_encoders=texts,
@@ -72,6 +74,16 @@ def plan_memory(config: RunConfig, costs: ForwardCosts, device: Device) -> Memor
         chosen=chosen,
         verdict=trouble or _verdict(config, stages[chosen or 0], device),
     )
+
+
+def _reference_apart(config: RunConfig) -> bool:
+    """Whether the reference is a UNet beside the policy's: weights that are not here are taken to be."""
+    if config.train.init_from is None and config.train.reference_from is None:
+        return False
+    try:
+        return training_weights(config).reference_apart
+    except InputError:
+        return True
 
 
 @contextmanager
@@ -85,9 +97,11 @@ def _without_warnings() -> Iterator[None]:
         logging.disable(before)
 
 
-def _stage(config: RunConfig, size: UNetSize, zero: int, texts: float, pair: float, device: Device) -> StageMemory:
+def _stage(
+    config: RunConfig, size: UNetSize, zero: int, texts: float, pair: float, device: Device, apart: bool
+) -> StageMemory:
     train, per_node = config.train, config.cluster.gpus_per_node
-    states = states_memory(size, train, zero, workers=train.workers, per_node=per_node)
+    states = states_memory(size, train, zero, workers=train.workers, per_node=per_node, apart=apart)
     rest = states.device + texts + CONTEXT
     room = max(0, int((device.memory - rest) // pair))
     return StageMemory(
@@ -112,12 +126,13 @@ def _refused(config: RunConfig, zero: int) -> str:
     return ""
 
 
-def _chosen(config: RunConfig, size: UNetSize, device: Device) -> tuple[int | None, str]:
+def _chosen(config: RunConfig, size: UNetSize, device: Device, apart: bool) -> tuple[int | None, str]:
     train = config.train
     if train.zero != "auto":
         return train.zero, ""
     try:
-        return lowest_stage(size, train, per_node=config.cluster.gpus_per_node, memory=device.memory), ""
+        per_node = config.cluster.gpus_per_node
+        return lowest_stage(size, train, per_node=per_node, memory=device.memory, apart=apart), ""
     except ConfigError as error:
         return None, str(error)
 
@@ -137,7 +152,7 @@ def _cure(config: RunConfig, stage: StageMemory) -> str:
     if stage.largest_micro_batch:
         return f"A train.micro_batch of {stage.largest_micro_batch} would fit."
     ways = ["a higher train.zero with more workers"] if stage.zero < 3 else []
-    ways += ["train.offload"] if train.offload == "none" else []
+    ways += ["train.offload all with train.zero 3"] if train.offload != "all" else []
     ways += ["train.method lora"] if train.method == "full" else []
     ways += ["train.gradient_checkpointing"] if not train.gradient_checkpointing else []
     return f"Try {', '.join(ways) or 'a GPU with more memory'}."

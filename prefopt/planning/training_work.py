@@ -7,18 +7,22 @@ what little need not go back at all: the layers before the first adapter. Gradie
 """
 
 from prefopt.config import RunConfig
+from prefopt.config.base import VALUE_BYTES
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.train import TrainConfig
-from prefopt.distributed.memory import has_live_reference
+from prefopt.distributed.memory import has_averages, has_live_reference, has_master, optimizer_values, trained_weights
 from prefopt.models.size import UNetSize, unet_size
+from prefopt.objectives import OBJECTIVES
 from prefopt.planning.amounts import Item, Write, some
 from prefopt.planning.flops import Flops, ForwardCosts
 
 _AVERAGES = 2
+_FLOAT32 = VALUE_BYTES["fp32"]
+REFERENCE_BYTES = 45
+"""Of one visit's reference errors."""
 _MINORITY_BYTES = 75
 """Of one visit's row in minority.parquet."""
-_VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[tuple[Item, ...], list[Write]]:
@@ -26,7 +30,7 @@ def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[
     train, images = config.train, 2 * visits
     flops, precision = costs.unet(config.score.resolution), train.precision
     live, averages = has_live_reference(train), _AVERAGES * has_averages(train)
-    ahead = images * _looks_ahead(train) * (1 + averages + live)
+    ahead = images * _looks_ahead(train)
     items = some(
         Item("UNet forwards and backwards of the policy", images, policy_flops(flops, train), precision),
         Item("UNet forwards of the reference", images * live, flops.total, precision),
@@ -38,10 +42,10 @@ def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[
     )
     size = unet_size(costs.empty_unet, train.lora)
     checkpoint, saves = checkpoint_bytes(size, train), -(-train.steps // train.checkpoint_every)
-    model = 4.0 * (size.lora if train.method == "lora" else size.total + costs.frozen_parameters)
     writes = [
         Write(f"{saves} checkpoints of {checkpoint / 1e9:.2f} GB", saves * checkpoint, "run"),
-        Write("the tuned model", model, "run"),
+        Write("the tuned model", model_bytes(size, costs, train), "run"),
+        *_stored_again(config, costs),
         Write("minority metric of each visit", visits * _MINORITY_BYTES * bool(averages), "run"),
     ]
     return items, [write for write in writes if write.nbytes]
@@ -54,23 +58,29 @@ def policy_flops(forward: Flops, train: TrainConfig) -> int:
 
 
 def checkpoint_bytes(size: UNetSize, train: TrainConfig) -> float:
-    """Of one checkpoint: the trained weights, their float32 master copy where they are shorter, the optimizer's state,
-    and the averages in float32. Adafactor's state is small."""
-    trained = size.lora if train.method == "lora" else size.total
-    width = _VALUE_BYTES[train.precision]
-    master = 4 if width < 4 else 0
-    moments = 8 if train.optimizer.name == "adamw" else 0
-    return float(trained) * (width + master + moments + 4 * _AVERAGES * has_averages(train))
+    """Of one checkpoint: the trained weights, the optimizer's float32 copy of them (none in fp32 at ZeRO 0) and its
+    state, and the averages in float32. ZeRO 3 stores the weights as the optimizer's copy alone. `zero: auto` counts
+    as ZeRO 1."""
+    trained, zero = trained_weights(size, train), 1 if train.zero == "auto" else train.zero
+    width = VALUE_BYTES[train.precision] if zero < 3 else 0
+    master = _FLOAT32 * has_master(train, zero)
+    averages = _FLOAT32 * _AVERAGES * has_averages(train)
+    return float(trained * (width + master + averages) + _FLOAT32 * optimizer_values(size, train))
 
 
-def has_averages(train: TrainConfig) -> bool:
-    """Whether the policy's averages judge each pair."""
-    return isinstance(train.objective, AdaptiveParams) and train.objective.u.source != "offline"
+def model_bytes(size: UNetSize, costs: ForwardCosts, train: TrainConfig) -> float:
+    """Of the tuned model: an adapter in float32, or the UNet in `precision` with the pipeline's other parts in
+    float32."""
+    if train.method == "lora":
+        return float(_FLOAT32 * size.lora)
+    return float(VALUE_BYTES[train.precision] * size.total + _FLOAT32 * costs.frozen_parameters)
 
 
 def _looks_ahead(train: TrainConfig) -> bool:
-    """Whether each step first passes over its whole batch without gradient."""
-    return isinstance(train.objective, AdaptiveParams) and train.objective.u.normalise == "global"
+    """Whether each step first passes over its whole batch without gradient, for figures of all its pairs."""
+    objective = train.objective
+    whole_batch = isinstance(objective, AdaptiveParams) and objective.u.normalise == "global"
+    return whole_batch or bool(OBJECTIVES[objective.name].means)
 
 
 def _watched(train: TrainConfig, costs: ForwardCosts) -> tuple[Item, ...]:
@@ -90,10 +100,27 @@ def _refreshed(config: RunConfig, costs: ForwardCosts) -> tuple[Item, ...]:
     if settings is None:
         return ()
     measured = -(-train.steps // settings.every) * settings.visits
-    visits = measured + train.steps * train.global_batch * (settings.above == 0.0)
+    again = _inverted_again(config)
     forwards = config.score.visits.steps * (1 + config.score.visits.renoise_steps)
-    flops = costs.unet(config.score.resolution).total
-    return (Item("UNet forwards to invert visits again", 2 * visits * forwards, flops, train.precision),)
+    flops, cached = costs.unet(config.score.resolution).total, train.reference == "cached"
+    return (
+        Item("UNet forwards to invert visits again", 2 * (measured + again) * forwards, flops, train.precision),
+        Item("UNet forwards for their reference errors", 2 * again * cached, flops, train.precision),
+    )
+
+
+def _inverted_again(config: RunConfig) -> int:
+    settings, train = config.train.refresh, config.train
+    return train.steps * train.global_batch if settings and settings.above == 0.0 else 0
+
+
+def _stored_again(config: RunConfig, costs: ForwardCosts) -> list[Write]:
+    again, latent = _inverted_again(config), _FLOAT32 * costs.latent_values(config.score.resolution)
+    cached = config.train.reference == "cached"
+    return [
+        Write("latents inverted again", 2 * again * latent, "store"),
+        Write("their reference errors", again * cached * REFERENCE_BYTES, "store"),
+    ]
 
 
 def image_items(

@@ -8,7 +8,7 @@ from prefopt.config.evaluate import SamplerConfig
 from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
 from prefopt.planning.flops import REWARD_FLOPS, ForwardCosts
-from prefopt.planning.training_work import image_items, train_work
+from prefopt.planning.training_work import REFERENCE_BYTES, image_items, train_work
 from prefopt.rewards import reward_resources
 from prefopt.stages.keys import planned_visits
 
@@ -18,7 +18,7 @@ WORLD_REWARD_SECONDS = 2e-4
 """For one image and one of the embedded world's rewards, which measure pixels and are no networks."""
 PNG_BYTES = 1.7
 """Per pixel of a generated image."""
-BYTES = {"pair": 200, "vote": 80, "image": 60, "label": 110, "score": 120, "reward": 50, "visit": 120, "reference": 45}
+BYTES = {"pair": 200, "vote": 80, "image": 60, "label": 110, "score": 120, "reward": 50, "visit": 120}
 """Of one row of a table, as parquet: measured on the demo, with prompts of the length of Pick-a-Pic's."""
 STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "train": 20.0, "evaluate": 15.0}
 """Seconds for imports and processes, measured with the demo on two cores."""
@@ -121,7 +121,7 @@ def _score(inputs: Inputs) -> StageWork:
         Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store"),
         Write("latents", latents * inputs.latent_bytes, "store"),
         Write("inverted latents", 2 * inverted * inputs.latent_bytes, "store"),
-        Write("reference errors", references * BYTES["reference"], "store"),
+        Write("reference errors", references * REFERENCE_BYTES, "store"),
         Write("tables of scores and visits", counts.pairs * BYTES["score"] + visits * BYTES["visit"], "run"),
     ]
     return StageWork(

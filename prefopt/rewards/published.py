@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from prefopt.config import RunConfig
+from prefopt.config.base import VALUE_BYTES
 from prefopt.config.rewards import PUBLISHED, Hpsv2Model, RewardModel, RewardsConfig
 from prefopt.data.ids import canonical_hash
 from prefopt.data.storage import Storage
@@ -32,7 +33,6 @@ _SIZES = {
     "clip": (428e6, 0.175e12),
 }
 """Parameters, and FLOPs of one score; of `clip` those of its default backbone, ViT-L/14."""
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 def published_spec(name: str, model: RewardModel, config: RunConfig | None) -> RewardSpec:
@@ -61,7 +61,7 @@ def files_of(model: RewardModel) -> dict[str, FileSet]:
 def resources_of(kind: str, rewards: RewardsConfig) -> Resources:
     """What a published reward takes, known from its architecture."""
     parameters, flops = _SIZES[kind]
-    return Resources(memory=parameters * _BYTES[rewards.precision], flops=flops)
+    return Resources(memory=parameters * VALUE_BYTES[rewards.precision], flops=flops)
 
 
 def field_of(name: str, role: str) -> str:

@@ -20,7 +20,7 @@ from prefopt.models.card import CARD, model_card
 from prefopt.models.families import model_family
 from prefopt.models.identity import vae_digest
 from prefopt.models.shape import latent_shape
-from prefopt.models.sources import LORA_BASE, training_weights
+from prefopt.models.sources import LORA_BASE, TrainingWeights, training_weights
 from prefopt.stages.base import StageContext, StageResult
 
 STEPS, VERDICTS, MINORITY = "steps.jsonl", "health.jsonl", "minority.parquet"
@@ -38,7 +38,8 @@ def run(context: StageContext) -> StageResult:
 def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     """Join the plan and write it where the workers read it."""
     work = context.output.child("work")
-    config = _with_zero_settled(context.config, work)
+    weights = training_weights(context.config)
+    config = _with_zero_settled(context.config, weights, work)
     ingest, score = context.parents["ingest"], context.parents["score"]
     pairs, scores = read_tables(ingest, "pairs-"), read_tables(score, "scores-")
     plan, prompts = join_plan(read_tables(score, "visits-"), pairs, scores, config.train)
@@ -49,7 +50,7 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
         work.write_table(PAIRED, pa.table({"prompt": pa.array(paired_prompts(config, held_out), pa.string())}))
     return TrainingJob(
         config=config,
-        weights=training_weights(config),
+        weights=weights,
         vae_digest=vae_digest(config.model),
         latent_shape=latent_shape(config),
         plan_digest=digest(work.read_bytes(PLAN), work.read_bytes(PROMPTS)),
@@ -60,7 +61,7 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
     ), plan
 
 
-def _with_zero_settled(config: RunConfig, work: Storage) -> RunConfig:
+def _with_zero_settled(config: RunConfig, weights: TrainingWeights, work: Storage) -> RunConfig:
     """Choose the stage of `zero: auto` once for a run: its checkpoints belong to it, however many workers go on."""
     if config.train.zero != "auto":
         return config
@@ -70,7 +71,8 @@ def _with_zero_settled(config: RunConfig, work: Storage) -> RunConfig:
 
         size = unet_size(empty_unet(config.model), config.train.lora)
         memory = worker_memory(config.cluster, config.train.workers)
-        stage = lowest_stage(size, config.train, per_node=config.cluster.gpus_per_node, memory=memory)
+        per_node = config.cluster.gpus_per_node
+        stage = lowest_stage(size, config.train, per_node=per_node, memory=memory, apart=weights.reference_apart)
         work.write_bytes(ZERO, f"{stage}".encode())
     settled = config.train.model_copy(update={"zero": int(work.read_bytes(ZERO))})
     return config.model_copy(update={"train": settled})

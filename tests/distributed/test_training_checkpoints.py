@@ -60,6 +60,8 @@ DAMAGES = {
     "cut file": "engine/state.pt has 799 bytes, not 800",
     "changed byte": "engine/state.pt is not what was written, by its sha256",
     "no file": "engine/state.pt is missing",
+    "unlisted pickle": "its manifest.json does not list engine/more_optim_states.pt, and nothing unknown is read",
+    "unlisted shadow": "its manifest.json does not list shadows/00002.safetensors, and nothing unknown is read",
     "segment": "segments/steps-00000015.jsonl has 3 bytes, not 45",
 }
 
@@ -76,6 +78,9 @@ def test_a_broken_newest_is_passed_over_and_it_is_said(work: Storage, damage: st
         manifest.write_bytes((place.parent / "step-00000010.a" / "manifest.json").read_bytes())
     elif damage == "cut file":
         file.write_bytes(file.read_bytes()[:-1])
+    elif damage.startswith("unlisted"):
+        name = "engine/more_optim_states.pt" if damage == "unlisted pickle" else "shadows/00002.safetensors"
+        Storage(str(place)).write_bytes(name, b"unknown")
     elif damage == "changed byte":
         file.write_bytes(b"X" + file.read_bytes()[1:])
     elif damage == "no file":

@@ -16,6 +16,8 @@ from prefopt.errors import ConfigError
 from tests.kit.s3 import object_store
 from tests.kit.training import training_config
 
+KEY = "fingerprint-of-a-run"
+
 
 def config_with(tmp_path: Path, **trackers: Any) -> RunConfig:
     """A config with these trackers alone."""
@@ -33,13 +35,25 @@ def read_events(data: bytes) -> list[tuple[int, str, float]]:
     return found
 
 
+def purged(data: bytes) -> int | None:
+    """From which step on an event file hides those of older ones."""
+    place = 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 8], "little")
+        event = Event.FromString(data[place + 12 : place + 12 + size])
+        if event.HasField("session_log"):
+            return int(event.step)
+        place += 12 + size + 4
+    return None
+
+
 def events_below(logs: Storage) -> list[tuple[int, str, float]]:
     return [event for file in logs.files("tensorboard") for event in read_events(logs.read_bytes(file))]
 
 
 def test_tensorboard_files_hold_the_figures(tmp_path: Path) -> None:
     logs = Storage(str(tmp_path / "logs"))
-    trackers = open_trackers(config_with(tmp_path, tensorboard=True), logs, 0)
+    trackers = open_trackers(config_with(tmp_path, tensorboard=True), logs, 0, KEY)
     trackers.log(1, {"loss": 0.5, "accuracy_by_timestep/0": 0.25})
     trackers.save()
     trackers.log(2, {"loss": 0.25})
@@ -50,7 +64,7 @@ def test_tensorboard_files_hold_the_figures(tmp_path: Path) -> None:
 def test_tensorboard_files_reach_an_object_store(tmp_path: Path) -> None:
     with object_store() as uri:
         logs = Storage(f"{uri}/logs")
-        trackers = open_trackers(config_with(tmp_path, tensorboard=True), logs, 0)
+        trackers = open_trackers(config_with(tmp_path, tensorboard=True), logs, 0, KEY)
         trackers.log(1, {"loss": 0.5})
         trackers.save()
         assert len(logs.files("tensorboard")) == 1
@@ -75,7 +89,7 @@ def test_a_missing_package_is_named(
     with pytest.raises(ConfigError, match=rf"{field} needs the package {package}.*pip install '\S*{package}"):
         check_trackers(config.train.trackers)
     with pytest.raises(ConfigError):
-        open_trackers(config, Storage(str(tmp_path)), 0)
+        open_trackers(config, Storage(str(tmp_path)), 0, KEY)
 
 
 class FakeMlflow(types.ModuleType):
@@ -118,7 +132,7 @@ class FakeMlflow(types.ModuleType):
 def test_mlflow_gets_a_run_with_parameters_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake, logs = FakeMlflow(), Storage(str(tmp_path))
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    trackers = open_trackers(config_with(tmp_path, mlflow="http://host"), logs, 0)
+    trackers = open_trackers(config_with(tmp_path, mlflow="http://host"), logs, 0, KEY)
     trackers.log(1, {"loss": 0.5})
     trackers.save()
     trackers.close()
@@ -130,7 +144,7 @@ def test_mlflow_gets_a_run_with_parameters_and_metrics(tmp_path: Path, monkeypat
     assert not {"store", "path"} & set(parameters)
     assert fake.calls[4][1] == ("run-1", [("loss", 0.5, 1)], [])
     fake.calls.clear()
-    open_trackers(config_with(tmp_path, mlflow="http://host"), logs, 1).log(2, {"loss": 0.25})
+    open_trackers(config_with(tmp_path, mlflow="http://host"), logs, 1, KEY).log(2, {"loss": 0.25})
     assert fake.calls[1:] == [("batch", ("run-1", [("loss", 0.25, 2)], []))]
 
 
@@ -139,7 +153,7 @@ def test_a_server_that_fails_does_not_end_training(
 ) -> None:
     fake = FakeMlflow()
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    trackers = open_trackers(config_with(tmp_path, mlflow="http://host"), Storage(str(tmp_path)), 0)
+    trackers = open_trackers(config_with(tmp_path, mlflow="http://host"), Storage(str(tmp_path)), 0, KEY)
     fake.broken = True
     trackers.log(1, {"loss": 0.5})
     trackers.log(2, {"loss": 0.5})
@@ -172,7 +186,10 @@ class FakeWandb(types.ModuleType):
         self.calls.append(("init", settings))
         return self
 
-    def log(self, figures: dict[str, float], step: int) -> None:
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.calls.append(("define", (name, step_metric)))
+
+    def log(self, figures: dict[str, float], step: int | None = None) -> None:
         self.calls.append(("log", (figures, step)))
 
     def finish(self) -> None:
@@ -183,17 +200,18 @@ def test_wandb_gets_one_run_that_is_resumed(tmp_path: Path, monkeypatch: pytest.
     fake, logs = FakeWandb(), Storage(str(tmp_path))
     monkeypatch.setitem(sys.modules, "wandb", fake)
     config = config_with(tmp_path, wandb="mine")
-    trackers = open_trackers(config, logs, 0)
+    trackers = open_trackers(config, logs, 0, KEY)
     trackers.log(1, {"loss": 0.5})
     trackers.close()
     settings = fake.calls[0][1]
     assert (settings["project"], settings["name"], settings["id"], settings["resume"]) == ("mine", "kit", None, "allow")
     assert settings["config"]["objective.name"] == "dpo"
     assert not Path(settings["dir"]).exists()
-    assert fake.calls[1:] == [("log", ({"loss": 0.5}, 1)), ("finish", None)]
-    open_trackers(config, logs, 1).close()
+    assert fake.calls[1:3] == [("define", ("step", None)), ("define", ("*", "step"))]
+    assert fake.calls[3:] == [("log", ({"loss": 0.5, "step": 1}, None)), ("finish", None)]
+    open_trackers(config, logs, 1, KEY).close()
     assert [found["id"] for name, found in fake.calls if name == "init"] == [None, "abc"]
-    assert json.loads(logs.read_bytes("trackers.json")) == {"wandb": "abc"}
+    assert json.loads(logs.read_bytes("trackers.json")) == {"wandb": {KEY: "abc"}}
 
 
 def test_wandb_without_a_login_is_a_config_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,5 +219,54 @@ def test_wandb_without_a_login_is_a_config_error(tmp_path: Path, monkeypatch: py
     fake.refuses = True
     monkeypatch.setitem(sys.modules, "wandb", fake)
     with pytest.raises(ConfigError, match="wandb login") as refused:
-        open_trackers(config_with(tmp_path, wandb="mine"), Storage(str(tmp_path)), 0)
+        open_trackers(config_with(tmp_path, wandb="mine"), Storage(str(tmp_path)), 0, KEY)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "wandb"])
+def test_another_run_or_a_fresh_start_goes_to_a_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    fakes: dict[str, Any] = {"mlflow": FakeMlflow(), "wandb": FakeWandb()}
+    fake, logs = fakes[tracker], Storage(str(tmp_path))
+    monkeypatch.setitem(sys.modules, tracker, fake)
+    config = config_with(tmp_path, **{tracker: "http://host"})
+
+    def started(done: int, key: str) -> bool:
+        fake.calls.clear()
+        open_trackers(config, logs, done, key).close()
+        made = [settings for name, settings in fake.calls if name in ("run", "init")]
+        return bool(made) and (tracker == "mlflow" or made[0]["id"] is None)
+
+    assert started(0, "one")
+    assert not started(3, "one")
+    assert started(3, "other")
+    assert not started(3, "one")
+    assert started(0, "one")
+
+
+def test_tensorboard_keeps_runs_apart_and_hides_what_was_rolled_back(tmp_path: Path) -> None:
+    logs, config = Storage(str(tmp_path / "logs")), config_with(tmp_path, tensorboard=True)
+    other = open_trackers(config, logs, 0, "another-run-of-this-directory")
+    other.log(7, {"loss": 0.125})
+    other.close()
+    trackers = open_trackers(config, logs, 0, KEY)
+    trackers.log(3, {"loss": 0.5})
+    trackers.rolled_back(2)
+    trackers.log(3, {"loss": 0.25})
+    trackers.close()
+    mine = [file for file in logs.files("tensorboard") if file.startswith(f"tensorboard/{KEY[:12]}/")]
+    assert [read_events(logs.read_bytes(file)) for file in mine] == [[(3, "loss", 0.5)], [(3, "loss", 0.25)]]
+    assert [purged(logs.read_bytes(file)) for file in mine] == [1, 3]
+
+
+def test_tensorboard_files_that_cannot_be_copied_do_not_end_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with object_store() as uri:
+        trackers = open_trackers(config_with(tmp_path, tensorboard=True), Storage(f"{uri}/logs"), 0, KEY)
+        trackers.log(1, {"loss": 0.5})
+    trackers.save()
+    trackers.save()
+    trackers.close()
+    assert caplog.text.count("TensorBoard's files could not be read or written") == 1

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from prefopt.config.root import ModelConfig
@@ -10,6 +11,7 @@ from prefopt.config.train import LoraConfig
 from prefopt.errors import ConfigError, InputError
 from prefopt.models.adapters import POLICY, add_adapters
 from prefopt.models.families import encode_prompts, predict
+from prefopt.models.identity import LORA_WEIGHTS
 from prefopt.models.loading import load_pipeline
 from prefopt.models.sources import WeightsSource, base_weights, find_weights
 from prefopt.models.unets import load_adapter, load_unet, read_adapter, start_adapter
@@ -72,6 +74,17 @@ def test_what_is_read_of_an_adapter_starts_another(lab: Lab) -> None:
     load_adapter(loaded, lab.lora, "reference")
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert torch.equal(lab.output(unet), lab.output(loaded))
+
+
+def test_weights_of_a_text_encoder_are_not_dropped(lab: Lab, tmp_path: Path) -> None:
+    tensors = load_file(Path(lab.lora.place) / LORA_WEIGHTS)
+    count = len(tensors)
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    tensors |= {f"{layer}.lora_A.weight": torch.zeros(4, 8), f"{layer}.lora_B.weight": torch.zeros(8, 4)}
+    save_file(tensors, tmp_path / LORA_WEIGHTS)
+    found = lab.find(tmp_path)
+    with pytest.raises(ConfigError, match=rf"beside {count} tensors of unet there are 2 of text_encoder\."):
+        read_adapter(load_unet(lab.base, lab.base), found)
 
 
 @pytest.mark.parametrize(

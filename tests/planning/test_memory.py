@@ -61,7 +61,8 @@ def test_too_small_a_gpu_is_told_with_the_cure(place: Path) -> None:
     assert memory(place, "A100-40GB", micro_batch=2, global_batch=16).stages[0].fits
     hopeless = memory(place, "T4").verdict
     assert hopeless.endswith(
-        "Try a higher train.zero with more workers, train.offload, train.method lora, train.gradient_checkpointing."
+        "Try a higher train.zero with more workers, train.offload all with train.zero 3, train.method lora,"
+        " train.gradient_checkpointing."
     )
 
 

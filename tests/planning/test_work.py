@@ -6,12 +6,15 @@ import pytest
 from prefopt.config import RunConfig
 from prefopt.config.root import ModelConfig
 from prefopt.config.score import VisitConfig
+from prefopt.config.train import LoraConfig, TrainConfig
 from prefopt.data.visits import Example, plan_visits
+from prefopt.models.size import unet_size
 from prefopt.planning.amounts import StageWork
 from prefopt.planning.counting import Counts
 from prefopt.planning.flops import ForwardCosts, forward_costs
 from prefopt.planning.gpus import choose_device
 from prefopt.planning.hours import stage_time
+from prefopt.planning.training_work import REFERENCE_BYTES, checkpoint_bytes
 from prefopt.planning.work import STARTUP, Inputs, all_work, expected_latents
 from tests.kit.data import small_config
 
@@ -79,8 +82,8 @@ def test_a_cached_reference_moves_its_forwards_to_score(costs: ForwardCosts) -> 
     ("u", "averages", "ahead"),
     [
         ({"source": "online"}, 320, 0),
-        ({"source": "online", "normalise": "global"}, 320, 160 * 4),
-        ({"source": "offline", "normalise": "global"}, 0, 160 * 2),
+        ({"source": "online", "normalise": "global"}, 320, 160),
+        ({"source": "offline", "normalise": "global"}, 0, 160),
         ({"source": "offline"}, 0, 0),
     ],
 )
@@ -133,9 +136,40 @@ def test_what_is_written(costs: ForwardCosts) -> None:
     size = sum(parameter.numel() for parameter in costs.empty_unet.parameters())
     checkpoint = size * (2 + 4 + 8)
     assert trained[f"3 checkpoints of {checkpoint / 1e9:.2f} GB"] == 3 * checkpoint
-    assert trained["the tuned model"] == 4 * (size + costs.frozen_parameters)
+    assert trained["the tuned model"] == 2 * size + 4 * costs.frozen_parameters
     stored = {write.what: write.nbytes for write in work(costs, "score", train=train, score=score).writes}
     assert stored["inverted latents"] == 2 * 80 * 4 * costs.latent_values(32)
+
+
+@pytest.mark.parametrize(
+    ("zero", "precision", "width"),
+    [(0, "fp32", 12), (1, "fp32", 16), (3, "fp32", 12), (0, "bf16", 14), (2, "bf16", 14), (3, "bf16", 12)],
+)
+def test_a_checkpoint_is_what_deepspeed_stores(costs: ForwardCosts, zero: int, precision: str, width: int) -> None:
+    size = unet_size(costs.empty_unet, LoraConfig())
+    train = TrainConfig(method="full", zero=zero, precision=precision)
+    assert checkpoint_bytes(size, train) == width * size.total
+    if zero == 0:
+        adafactor = TrainConfig(method="full", precision=precision, optimizer={"name": "adafactor"})
+        assert checkpoint_bytes(size, adafactor) == (width - 8) * size.total + 4 * size.factored
+
+
+@pytest.mark.parametrize(("objective", "ahead"), [("kto", 160), ("dro_dpo", 160), ("dpo", 0)])
+def test_a_mean_over_the_batch_asks_the_policy_once_more(costs: ForwardCosts, objective: str, ahead: int) -> None:
+    found = done(work(costs, "train", train={**TRAIN, "objective": {"name": objective}}))
+    assert found.get(f"{FORWARD} to look ahead at each step's pairs", 0) == ahead
+
+
+def test_visits_inverted_again_are_stored(costs: ForwardCosts) -> None:
+    score = {"visits": {"inversion": "renoise", "steps": 2}}
+    train = {**TRAIN, "reference": "cached", "refresh": {"every": 5, "visits": 4}}
+    always = work(costs, "train", train={**train, "refresh": {**train["refresh"], "above": 0.0}}, score=score)
+    stored = {write.what: write.nbytes for write in always.writes}
+    assert stored["latents inverted again"] == 2 * 80 * 4 * costs.latent_values(32)
+    assert stored["their reference errors"] == 80 * REFERENCE_BYTES
+    assert done(always)[f"{FORWARD} for their reference errors"] == 160
+    measured = work(costs, "train", train=train, score=score)
+    assert {write.what for write in measured.writes}.isdisjoint({"latents inverted again", "their reference errors"})
 
 
 def test_gap_flips_need_rewards_before_score(costs: ForwardCosts) -> None:

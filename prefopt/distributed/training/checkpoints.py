@@ -1,6 +1,7 @@
 """Checkpoints: written by all workers, committed by a manifest of checksums, read only after they have been checked.
 
-The engine's files are pickles; nothing is unpickled before its sha256 is what the manifest says.
+The engine's files are pickles; nothing is unpickled before its sha256 is what the manifest says. A checkpoint with
+files that its manifest does not list is not used, for DeepSpeed takes whatever has a fitting name.
 """
 
 import os
@@ -22,6 +23,7 @@ from prefopt.errors import StorageError
 FOLDER = "checkpoints"
 SCRATCH = "scratch"
 _NAME = re.compile(r"step-(\d+)\..+")
+_PART = re.compile(r"part-\d{5}\.json")
 _THREADS = 8
 _ENTRIES = TypeAdapter(list[FileEntry])
 
@@ -178,6 +180,10 @@ class CheckpointFolder:
 
     def _check_files(self, manifest: CheckpointManifest) -> None:
         folder = self._work.child(self.place(manifest.step, manifest.attempt))
+        unlisted = set(folder.files()) - {entry.path for entry in manifest.files} - {MANIFEST}
+        for name in sorted(unlisted):
+            if not _PART.fullmatch(name):
+                raise Unusable(f"its {MANIFEST} does not list {name}, and nothing unknown is read")
         _all(lambda entry: _check(folder, entry), manifest.files)
         _all(lambda entry: _check(self._work, entry), manifest.segments)
 

@@ -90,11 +90,12 @@ class PolicyEngine:
         norm = self._clip_plain() if last and self._plain else None
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
+        scale = self._loss_scale()
         self._engine.step()
         if not last:
             return None
         if norm is None:
-            norm = float(self._engine.get_global_grad_norm())
+            norm = unscaled_norm(float(self._engine.get_global_grad_norm()), self.zero, scale, self._loss_scale())
         return StepOutcome(bool(self._engine.was_step_applied()) and math.isfinite(norm), norm)
 
     @contextlib.contextmanager
@@ -138,6 +139,9 @@ class PolicyEngine:
     def _plain(self) -> bool:
         return is_plain(self._train)
 
+    def _loss_scale(self) -> float:
+        return float(getattr(self._engine.optimizer, "loss_scale", 1.0))
+
     def _clip_plain(self) -> float:
         """Clip where the engine has no optimizer of its own around torch's; returns the norm before.
 
@@ -166,6 +170,17 @@ def bear_the_least_scale(optimizer: Any) -> None:
     scaler = getattr(optimizer, "loss_scaler", None)
     if scaler is not None and hasattr(scaler, "raise_error_at_min_scale"):
         scaler.raise_error_at_min_scale = False
+
+
+def unscaled_norm(norm: float, zero: int, before: float, after: float) -> float:
+    """The gradient's norm, from what DeepSpeed reports in a step with the loss scale `before` and `after` it.
+
+    ZeRO 0 reports the norm of the scaled gradient, ZeRO 1 and 2 the gradient's own. ZeRO 3 divides by the scale
+    after the step, which may have grown in it.
+    """
+    if zero == 0:
+        return norm / before
+    return norm * after / before if zero == 3 else norm
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

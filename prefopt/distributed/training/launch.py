@@ -13,7 +13,9 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from prefopt.config.cluster import ClusterConfig
+from prefopt.config.unused import unused_options
 from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.lenient import Lenient
 from prefopt.distributed.training.live import LIVE, Live, read_live
 from prefopt.distributed.training.notes import NoteReader
 from prefopt.distributed.training.refusal import REFUSED
@@ -21,7 +23,7 @@ from prefopt.distributed.training.worker import train_worker
 from prefopt.distributed.units import Progress
 from prefopt.errors import ConfigError, PrefoptError
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS, _POLL_SECONDS_REMOTE = 1.0, 5.0
 _LOG = logging.getLogger("prefopt.train")
 
 
@@ -38,6 +40,9 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
             "train.zero 3 with one worker: nothing is sharded, and gathering costs time. Raise train.workers, or set"
             " train.zero: 0."
         )
+    unused = unused_options(train)
+    if unused:
+        _LOG.warning(f"Set, but without effect: {', '.join(unused)}.")
     resources: dict[str, float] = {"CPU": cluster.worker_cpus}
     trainer = TorchTrainer(
         train_worker,
@@ -60,9 +65,26 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
 
 
 def _check_room(workers: int, cluster: ClusterConfig) -> None:
-    """Raise ConfigError if a local Ray, which never grows, is too small for the workers."""
+    """Raise ConfigError if a local Ray, which never grows, is too small for the workers.
+
+    A cluster may grow while training waits: there missing GPUs are only told.
+    """
     total = ray.cluster_resources()
-    if cluster.address or "RAY_ADDRESS" in os.environ or workers * cluster.worker_cpus <= total.get("CPU", 0.0):
+    gpus = total.get("GPU", 0.0)
+    short = cluster.device == "cuda" and workers > gpus
+    if cluster.address or "RAY_ADDRESS" in os.environ:
+        if short:
+            _LOG.warning(
+                f"train.workers {workers} is more than the {gpus:g} GPUs that the Ray cluster has now: training waits"
+                " until it has one for each."
+            )
+        return
+    if short:
+        raise ConfigError(
+            f"train.workers {workers} is more than the {gpus:g} GPUs of the local Ray, and each training worker needs"
+            " one: lower train.workers, or set cluster.worker_gpus: 0 to train on CPUs."
+        )
+    if workers * cluster.worker_cpus <= total.get("CPU", 0.0):
         return
     raise ConfigError(
         f"train.workers {workers} x cluster.worker_cpus {cluster.worker_cpus} is more than the {total['CPU']:g} CPUs of"
@@ -97,20 +119,27 @@ def _absolute(job: TrainingJob) -> str:
 @contextmanager
 def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
     total, stop = job.config.train.steps, threading.Event()
-    notes = NoteReader(job.logs)
+    notes, lenient = NoteReader(job.logs), Lenient("The progress of training")
+    pause = _POLL_SECONDS if job.logs.local else _POLL_SECONDS_REMOTE
 
     def tell_notes() -> None:
-        for sentence in notes.new():
-            _LOG.warning(sentence)
+        with lenient():
+            for sentence in notes.new():
+                _LOG.warning(sentence)
+
+    def live() -> Live | None:
+        with lenient():
+            return read_live(job.logs)
+        return None
 
     def poll() -> None:
         seen: Live | None = None
-        while not stop.wait(_POLL_SECONDS):
+        while not stop.wait(pause):
             tell_notes()
-            live = read_live(job.logs)
-            if live != seen:
-                progress(live.done, total, "steps", live.words())
-                seen = live
+            now = live()
+            if now is not None and now != seen:
+                progress(now.done, total, "steps", now.words())
+                seen = now
 
     job.logs.delete(LIVE)
     job.logs.delete(REFUSED)
@@ -118,7 +147,8 @@ def _reported(job: TrainingJob, progress: Progress) -> Iterator[None]:
     thread.start()
     try:
         yield
-        progress(total, total, "steps", read_live(job.logs).words())
+        last = live()
+        progress(total, total, "steps", last.words() if last else "")
     finally:
         stop.set()
         thread.join()

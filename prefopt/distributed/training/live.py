@@ -1,14 +1,17 @@
 """How training goes right now: the first worker writes it below logs/, and the driver shows it."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.lenient import Lenient
 
 LIVE = "train-progress.json"
-_SECONDS = 0.5
+_SECONDS, _SECONDS_REMOTE = 0.5, 15.0
+"""Between two moments: in a directory, and on an object store, where the steps wait for each write."""
 _SLOW_DATA = 0.1
 
 
@@ -35,17 +38,20 @@ class Live:
 
 
 class LiveWriter:
-    """Writes moments, but not more often than anyone would read them."""
+    """Writes moments, but not more often than anyone would read them. A write that fails does not end training."""
 
     def __init__(self, logs: Storage) -> None:
-        self._logs, self._written = logs, 0.0
+        self._logs, self._written = logs, -math.inf
+        self._seconds = _SECONDS if logs.local else _SECONDS_REMOTE
+        self._lenient = Lenient("The progress of training")
 
     def write(self, done: int, verdict: str | None, timing: Mapping[str, float], *, last: bool) -> None:
         """A moment; `timing` has the keys of `Stopwatch.figures`. The `last` one is never left out."""
         now = time.monotonic()
-        if last or now - self._written > _SECONDS:
+        if last or now - self._written > self._seconds:
             moment = Live(done, verdict, timing.get("pairs_per_second"), timing.get("waiting"))
-            self._logs.write_bytes(LIVE, json.dumps(asdict(moment)).encode())
+            with self._lenient():
+                self._logs.write_bytes(LIVE, json.dumps(asdict(moment)).encode())
             self._written = now
 
 

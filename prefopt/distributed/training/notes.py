@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.lenient import Lenient
 
 _FOLDER = "notes"
 
 
 def leave_notes(logs: Storage, name: str, sentences: Sequence[str]) -> None:
-    """Leave sentences under a name that nobody else uses."""
-    if sentences:
+    """Leave sentences under a name that nobody else uses. If they cannot be written, the worker's own log has them."""
+    if not sentences:
+        return
+    with Lenient(f"A note ({' '.join(sentences)})")():
         logs.write_bytes(f"{_FOLDER}/{name}.txt", "".join(f"{sentence}\n" for sentence in sentences).encode())
 
 
@@ -23,5 +26,6 @@ class NoteReader:
     def new(self) -> list[str]:
         """Sentences since the last call."""
         files = [file for file in self._logs.files(_FOLDER) if file not in self._seen]
+        sentences = [line for file in files for line in self._logs.read_bytes(file).decode().splitlines()]
         self._seen |= set(files)
-        return [line for file in files for line in self._logs.read_bytes(file).decode().splitlines()]
+        return sentences

@@ -25,7 +25,7 @@ class Recorder:
         self._stopwatch = Stopwatch()
         self._speed: dict[str, float] = {}
         self._segments = SegmentWriter(done)
-        self._trackers = open_trackers(job.config, job.logs, done) if self._first else None
+        self._trackers = open_trackers(job.config, job.logs, done, job.fingerprint) if self._first else None
         self._timing = TimingLog(job.logs, done) if self._first else None
         self._led_back: list[tuple[int, str]] = []
         """Steps that the run went back to, with the verdict's line."""
@@ -75,6 +75,8 @@ class Recorder:
     def rolled_back(self, done: int, line: Mapping[str, Any] | None) -> None:
         """Forget the steps after `done`; the verdicts that led back to there stay."""
         self._segments = SegmentWriter(done)
+        if self._trackers:
+            self._trackers.rolled_back(done)
         if line and self._first:
             self._led_back.append((done, record_line(dict(line))))
         for back_at, verdict in self._led_back:

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +19,13 @@ from urllib.parse import urlsplit
 from prefopt.config import RunConfig
 from prefopt.config.train import TrackerConfig
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.lenient import Lenient
 from prefopt.errors import ConfigError
 
 TENSORBOARD = "tensorboard"
 _RUNS = "trackers.json"
 _EXPERIMENT = "prefopt"
+_STEP = "step"
 
 
 class Tracker(Protocol):
@@ -31,6 +33,10 @@ class Tracker(Protocol):
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """The figures of a step, counted from 1."""
+        ...
+
+    def rolled_back(self, done: int) -> None:
+        """The steps after `done` will come again."""
         ...
 
     def save(self) -> None:
@@ -53,6 +59,11 @@ class Trackers:
         for tracker in self._trackers:
             tracker.log(step, figures)
 
+    def rolled_back(self, done: int) -> None:
+        """Tell each tracker that the steps after `done` will come again."""
+        for tracker in self._trackers:
+            tracker.rolled_back(done)
+
     def save(self) -> None:
         """Let each tracker save."""
         for tracker in self._trackers:
@@ -65,20 +76,21 @@ class Trackers:
                 stack.callback(tracker.close)
 
 
-def open_trackers(config: RunConfig, logs: Storage, done: int) -> Trackers:
-    """The configured trackers of a run of which `done` steps are done.
+def open_trackers(config: RunConfig, logs: Storage, done: int, fingerprint: str) -> Trackers:
+    """The configured trackers of a run, told by its fingerprint, of which `done` steps are done.
 
-    A resumed run goes on in the same MLflow and Weights & Biases run, which `logs` remembers. Raises ConfigError
-    if a package is not installed.
+    A resumed run goes on in the same MLflow and Weights & Biases run, which `logs` remembers; one that begins has
+    runs of its own. Raises ConfigError if a package is not installed.
     """
     wanted, trackers = config.train.trackers, list[Tracker]()
+    runs = _Runs(logs, fingerprint, resumed=done > 0)
     check_trackers(wanted)
     if wanted.tensorboard:
-        trackers.append(TensorBoard(logs.child(TENSORBOARD), done))
+        trackers.append(TensorBoard(logs.child(f"{TENSORBOARD}/{fingerprint[:12]}"), done))
     if wanted.mlflow is not None:
-        trackers.append(Mlflow(config, logs))
+        trackers.append(Mlflow(config, runs))
     if wanted.wandb is not None:
-        trackers.append(WeightsAndBiases(config, logs))
+        trackers.append(WeightsAndBiases(config, runs))
     return Trackers(trackers)
 
 
@@ -100,7 +112,8 @@ def check_trackers(config: TrackerConfig) -> None:
 class TensorBoard:
     """Event files below logs/. For an object store they are written locally and copied.
 
-    The writer has a thread of its own: only `close` guarantees that the last figures are in the files.
+    The writer has a thread of its own: only `close` guarantees that the last figures are in the files. Files that
+    cannot be written do not end training.
     """
 
     def __init__(self, place: Storage, done: int) -> None:
@@ -109,24 +122,41 @@ class TensorBoard:
         self._place = place
         self._scratch = None if place.local else tempfile.TemporaryDirectory(prefix="prefopt-tensorboard-")
         self._directory = Path(self._scratch.name if self._scratch else place.path(""))
-        self._writer = module.SummaryWriter(str(self._directory), purge_step=done + 1 if done else None)
+        self._lenient = Lenient("TensorBoard's files")
+        self._opened = 0
+        self._open: Callable[..., Any] = module.SummaryWriter
+        self._writer = self._writer_after(done)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """One scalar per figure."""
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
+        with self._lenient():
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def rolled_back(self, done: int) -> None:
+        """Hide the steps after `done` as they were."""
+        with self._lenient():
+            self._writer.close()
+            self._writer = self._writer_after(done)
 
     def save(self) -> None:
         """Flush, and copy to an object store."""
-        self._writer.flush()
-        self._copy()
+        with self._lenient():
+            self._writer.flush()
+            self._copy()
 
     def close(self) -> None:
         """Write what is left, copy it, and close."""
-        self._writer.close()
-        self._copy()
+        with self._lenient():
+            self._writer.close()
+            self._copy()
         if self._scratch:
             self._scratch.cleanup()
+
+    def _writer_after(self, done: int) -> Any:
+        """A new file, which hides what older ones have after `done` steps. Two may be opened in one second."""
+        self._opened += 1
+        return self._open(str(self._directory), purge_step=done + 1, filename_suffix=f".{self._opened}")
 
     def _copy(self) -> None:
         if self._scratch:
@@ -137,14 +167,14 @@ class TensorBoard:
 class Mlflow:
     """A run on an MLflow tracking server. If the server fails, training goes on without it."""
 
-    def __init__(self, config: RunConfig, logs: Storage) -> None:
+    def __init__(self, config: RunConfig, runs: "_Runs") -> None:
         module = _package("mlflow", "train.trackers.mlflow", "prefopt[mlflow]")
         self._metric: Any = module.entities.Metric
         self._failure: type[Exception] = module.exceptions.MlflowException
         self._client: Any = module.MlflowClient(tracking_uri=config.train.trackers.mlflow)
         self._run: str | None = None
         try:
-            self._run = _remembered(logs, "mlflow") or self._start(config, logs, module)
+            self._run = runs.known("mlflow") or self._start(config, runs, module)
         except self._failure as error:
             self._give_up(error)
 
@@ -159,6 +189,9 @@ class Mlflow:
         except self._failure as error:
             self._give_up(error)
 
+    def rolled_back(self, done: int) -> None:
+        """Nothing: a step that comes again is one more point."""
+
     def save(self) -> None:
         """Nothing: the server has it."""
 
@@ -171,11 +204,11 @@ class Mlflow:
         except self._failure as error:
             self._give_up(error)
 
-    def _start(self, config: RunConfig, logs: Storage, module: ModuleType) -> str:
+    def _start(self, config: RunConfig, runs: "_Runs", module: ModuleType) -> str:
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         experiment = found.experiment_id if found else self._client.create_experiment(_EXPERIMENT)
         run = str(self._client.create_run(experiment, run_name=config.name).info.run_id)
-        _remember(logs, "mlflow", run)
+        runs.remember("mlflow", run)
         parameters = [module.entities.Param(name, str(value)) for name, value in _parameters(config).items()]
         self._client.log_batch(run, params=parameters)
         return run
@@ -187,12 +220,16 @@ class Mlflow:
 
 
 class WeightsAndBiases:
-    """A run of a project at Weights & Biases. The key comes from its own login, never from here."""
+    """A run of a project at Weights & Biases. The key comes from its own login, never from here.
 
-    def __init__(self, config: RunConfig, logs: Storage) -> None:
+    It drops rows that do not come in order. The step is therefore a figure like the others, over which they are
+    drawn: steps that come again after a resume or a roll-back are kept.
+    """
+
+    def __init__(self, config: RunConfig, runs: "_Runs") -> None:
         module = _package("wandb", "train.trackers.wandb", "prefopt[wandb]")
         self._scratch = tempfile.TemporaryDirectory(prefix="prefopt-wandb-")
-        known = _remembered(logs, "wandb")
+        known = runs.known("wandb")
         try:
             self._run: Any = module.init(
                 project=config.train.trackers.wandb,
@@ -208,11 +245,16 @@ class WeightsAndBiases:
                 " WANDB_MODE=offline, or take train.trackers.wandb out of the config."
             ) from None
         if known is None:
-            _remember(logs, "wandb", str(self._run.id))
+            runs.remember("wandb", str(self._run.id))
+        self._run.define_metric(_STEP)
+        self._run.define_metric("*", step_metric=_STEP)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """One row per step."""
-        self._run.log(dict(figures), step=step)
+        self._run.log({**figures, _STEP: step})
+
+    def rolled_back(self, done: int) -> None:
+        """Nothing: a step that comes again is one more row."""
 
     def save(self) -> None:
         """Nothing: it is sent as it comes."""
@@ -245,15 +287,31 @@ def _parameters(config: RunConfig) -> dict[str, str | int | float]:
     return {name: value for name, value in chosen.items() if isinstance(value, str | int | float)}
 
 
-def _remembered(logs: Storage, tracker: str) -> str | None:
-    runs = json.loads(logs.read_bytes(_RUNS)) if logs.size(_RUNS) is not None else {}
-    found = runs.get(tracker)
-    return str(found) if found else None
+class _Runs:
+    """Which runs of MLflow and Weights & Biases belong to a training run, in its logs. Another config's are not its."""
 
+    def __init__(self, logs: Storage, fingerprint: str, *, resumed: bool) -> None:
+        self._logs, self._fingerprint, self._resumed = logs, fingerprint, resumed
+        self._lenient = Lenient("The trackers' runs")
 
-def _remember(logs: Storage, tracker: str, run: str) -> None:
-    runs = json.loads(logs.read_bytes(_RUNS)) if logs.size(_RUNS) is not None else {}
-    logs.write_bytes(_RUNS, json.dumps(runs | {tracker: run}, sort_keys=True).encode())
+    def known(self, tracker: str) -> str | None:
+        """The run that a resumed training goes on in."""
+        found = self._read().get(tracker, {}).get(self._fingerprint) if self._resumed else None
+        return str(found) if found else None
+
+    def remember(self, tracker: str, run: str) -> None:
+        """The run that later resumes go on in."""
+        runs = self._read()
+        runs[tracker] = {**runs.get(tracker, {}), self._fingerprint: run}
+        with self._lenient():
+            self._logs.write_bytes(_RUNS, json.dumps(runs, sort_keys=True).encode())
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        with self._lenient():
+            if self._logs.size(_RUNS) is not None:
+                found = json.loads(self._logs.read_bytes(_RUNS))
+                return {name: runs for name, runs in found.items() if isinstance(runs, dict)}
+        return {}
 
 
 def _warn(tracker: str, error: Exception) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefopt.data.storage import Storage
+from prefopt.distributed.training.lenient import Lenient
 from prefopt.errors import StorageError
 
 TIMING = "timing.jsonl"
@@ -158,6 +159,7 @@ class TimingLog:
     def __init__(self, logs: Storage, done: int) -> None:
         """Keeps the lines of an interrupted run up to `done` steps."""
         self._logs = logs
+        self._lenient = Lenient("The times of steps")
         self._lines = [line for line in read_timing(logs) if line["step"] <= done]
 
     def add(self, step: int, figures: dict[str, float]) -> None:
@@ -166,9 +168,10 @@ class TimingLog:
             self._lines.append({"step": step, **figures})
 
     def write(self) -> None:
-        """Bring what was added into the logs, with each checkpoint."""
+        """Bring what was added into the logs, with each checkpoint. A write that fails does not end training."""
         text = "".join(json.dumps(line) + "\n" for line in self._lines)
-        self._logs.write_bytes(TIMING, text.encode())
+        with self._lenient():
+            self._logs.write_bytes(TIMING, text.encode())
 
 
 def read_timing(logs: Storage) -> list[dict[str, Any]]:
