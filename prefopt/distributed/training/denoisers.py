@@ -13,7 +13,7 @@ from prefopt.distributed.training.batches import MicroBatch
 from prefopt.distributed.training.engine import PolicyEngine, shard_frozen
 from prefopt.models.adapters import FAST, POLICY, REFERENCE, SLOW, acting, adapter_parameters, add_adapters
 from prefopt.models.families import predict
-from prefopt.models.loading import moved
+from prefopt.models.loading import MODEL_DTYPES, moved
 from prefopt.models.sources import TrainingWeights
 from prefopt.models.unets import load_adapter, load_unet, read_adapter, start_adapter
 
@@ -62,7 +62,7 @@ class LoraDenoisers:
         zero_options: Mapping[str, Any],
     ) -> None:
         train, below, reference = config.train, weights.init.below, weights.reference
-        unet = load_unet(below, weights.base).to(device)
+        unet = load_unet(below, weights.base, MODEL_DTYPES[train.precision]).to(device)
         start = read_adapter(unet, weights.init) if weights.init.onto else None
         live = has_live_reference(train)
         self._acting: dict[str, str | None] = {who: who for who in (POLICY, *averages)}
@@ -80,7 +80,8 @@ class LoraDenoisers:
         self._names = dict(zip(adapter_parameters(unet, POLICY), self.engine.parameters, strict=True))
         self._apart: nn.Module | None = None
         if live and REFERENCE not in self._acting:
-            self._apart = _frozen(load_unet(reference, weights.base), self.engine, config, zero_options)
+            apart = load_unet(reference, weights.base, MODEL_DTYPES[train.precision])
+            self._apart = _frozen(apart, self.engine, config, zero_options)
 
     def predict(self, who: str, batch: MicroBatch) -> Tensor:
         """See `Denoisers`."""
@@ -98,7 +99,10 @@ class LoraDenoisers:
 
 
 class FullDenoisers:
-    """The policy's UNet, a frozen one for the reference, and a frozen copy for each average."""
+    """The policy's UNet, a frozen one for the reference, and a frozen copy for each average.
+
+    All are made in host memory. One after the other goes to the device, and is sharded before the next comes.
+    """
 
     def __init__(
         self,
@@ -109,12 +113,13 @@ class FullDenoisers:
         world_size: int,
         zero_options: Mapping[str, Any],
     ) -> None:
-        unet = load_unet(weights.init, weights.base).to(device)
+        dtype = MODEL_DTYPES[config.train.precision]
+        unet = load_unet(weights.init, weights.base, dtype)
         frozen = {who: copy.deepcopy(unet) for who in averages}
         if has_live_reference(config.train):
             alike = weights.reference.digest == weights.init.digest
-            frozen[REFERENCE] = copy.deepcopy(unet) if alike else load_unet(weights.reference, weights.base)
-        unet.requires_grad_(True)
+            frozen[REFERENCE] = copy.deepcopy(unet) if alike else load_unet(weights.reference, weights.base, dtype)
+        unet.to(device).requires_grad_(True)
         _prepare(unet, config)
         self.engine = PolicyEngine(unet, config.train, world_size, zero_options)
         self._frozen = {who: _frozen(module, self.engine, config, zero_options) for who, module in frozen.items()}
