@@ -1,6 +1,6 @@
 """The base of every config branch: frozen, strict, documented by the string under each field."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,4 +14,21 @@ class Branch(BaseModel):
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Size(NamedTuple):
+    """Of an image, in pixels."""
+
+    height: Count
+    width: Count
+
+    @classmethod
+    def square(cls, side: int) -> "Size":
+        """As high as wide."""
+        return cls(side, side)
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
 SplitName = Literal["train", "validation", "test"]

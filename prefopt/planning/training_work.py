@@ -7,6 +7,7 @@ what little need not go back at all: the layers before the first adapter. Gradie
 """
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.train import TrainConfig
@@ -24,7 +25,7 @@ _VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[tuple[Item, ...], list[Write]]:
     """What training does and writes: both images of every visit through the policy, the reference and the averages."""
     train, images = config.train, 2 * visits
-    flops, precision = costs.unet(config.score.resolution), train.precision
+    flops, precision = costs.mean_unet(config.score.sizes), train.precision
     live, averages = has_live_reference(train), _AVERAGES * has_averages(train)
     ahead = images * _looks_ahead(train) * (1 + averages + live)
     items = some(
@@ -92,7 +93,7 @@ def _refreshed(config: RunConfig, costs: ForwardCosts) -> tuple[Item, ...]:
     measured = -(-train.steps // settings.every) * settings.visits
     visits = measured + train.steps * train.global_batch * (settings.above == 0.0)
     forwards = config.score.visits.steps * (1 + config.score.visits.renoise_steps)
-    flops = costs.unet(config.score.resolution).total
+    flops = costs.mean_unet(config.score.sizes).total
     return (Item("UNet forwards to invert visits again", 2 * visits * forwards, flops, train.precision),)
 
 
@@ -100,14 +101,14 @@ def image_items(
     costs: ForwardCosts, sampler: SamplerConfig, images: float, precision: str = "fp32"
 ) -> tuple[Item, ...]:
     """Drawing images: with guidance above 1 each step asks the UNet twice, with the prompt and without."""
-    asked = 2 if sampler.guidance > 1.0 else 1
+    asked, size = 2 if sampler.guidance > 1.0 else 1, Size.square(sampler.resolution)
     return (
         Item(
             "UNet forwards to draw images",
             images * sampler.steps * asked,
-            costs.unet(sampler.resolution).total,
+            costs.unet(size).total,
             precision,
         ),
-        Item("images through the VAE's decoder", images, costs.decode(sampler.resolution), precision),
+        Item("images through the VAE's decoder", images, costs.decode(size), precision),
         Item("prompts of images through the text encoders", images * asked, costs.prompt, precision),
     )

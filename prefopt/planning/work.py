@@ -1,9 +1,12 @@
 """The work of each stage, from the config and the number of pairs. docs/plan.md says what is counted how."""
 
+import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
@@ -25,6 +28,7 @@ STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "train": 20.0, "evaluate
 POOL_STARTUP = 9.0
 """Seconds for each further set of actors that load models."""
 _MODELS = 2
+_LATENT_BYTES = {"float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,18 @@ class Inputs:
         return planned_visits(self.config)
 
     @property
-    def latent_bytes(self) -> int:
-        """Of a stored latent: float32."""
-        return 4 * self.costs.latent_values(self.config.score.resolution)
+    def latent_bytes(self) -> float:
+        """Of a stored latent."""
+        return _LATENT_BYTES[self.config.score.latent_dtype] * self.mean(self.costs.latent_values)
 
     @property
     def unet_forward(self) -> int:
-        """FLOPs for one image at the score resolution."""
-        return self.costs.unet(self.config.score.resolution).total
+        """FLOPs for one image."""
+        return self.costs.mean_unet(self.config.score.sizes).total
+
+    def mean(self, of: Callable[[Size], float]) -> float:
+        """Over the images' sizes, as if each had as many."""
+        return statistics.fmean(of(size) for size in self.config.score.sizes)
 
     @property
     def inversion_forwards(self) -> int:
@@ -67,7 +75,7 @@ def all_work(config: RunConfig, counts: Counts, costs: ForwardCosts) -> dict[str
 def _ingest(inputs: Inputs) -> StageWork:
     counts, config = inputs.counts, inputs.config
     full = config.ingest.verify_images == "full"
-    seconds = DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2 * full
+    seconds = DECODE_SECONDS + PIXEL_SECONDS * inputs.mean(math.prod) * full
     tables = counts.pairs * BYTES["pair"] + counts.votes * BYTES["vote"] + counts.images * BYTES["image"]
     return StageWork(
         "ingest",
@@ -110,8 +118,8 @@ def _score(inputs: Inputs) -> StageWork:
         Item(
             "images through the VAE's encoder",
             latents,
-            costs.encode(config.score.resolution),
-            cpu_seconds=DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2,
+            inputs.mean(costs.encode),
+            cpu_seconds=DECODE_SECONDS + PIXEL_SECONDS * inputs.mean(math.prod),
         ),
         Item("UNet forwards to invert visits", 2 * inverted * inputs.inversion_forwards, inputs.unet_forward),
         Item("UNet forwards for reference errors", 2 * references, inputs.unet_forward, config.train.precision),

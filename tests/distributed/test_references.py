@@ -13,14 +13,14 @@ from prefopt.data.store import RowStore
 from prefopt.data.visits import visit_noise
 from prefopt.diffusion import add_noise, denoising_error
 from prefopt.distributed.references import ReferenceErrors, check_references
-from prefopt.distributed.stores import latent_store, reference_family, reference_key, reference_store
+from prefopt.distributed.stores import latent_stores, reference_family, reference_key, reference_stores
 from prefopt.distributed.training.job import PROMPTS
 from prefopt.errors import GuardError, InputError
 from prefopt.models.families import encode_prompts
 from prefopt.models.loading import load_pipeline, noise_schedule
 from prefopt.stages.base import StageContext
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import LATENT_SHAPE, SIZE, tiny_pipeline
 from tests.kit.training import read_steps, training_config, training_context
 from tests.kit.workers import WorkerGroup
 
@@ -54,9 +54,9 @@ def test_errors_are_those_of_the_base_model_by_hand(model: Path, tmp_path: Path)
     plan, prompts = planned(made)
     row = plan.slice(5, 1).to_pylist()[0]
     pipeline = load_pipeline(made.config.model, vae=None)
-    latents = latent_store(made.store, made.config)
+    latents = latent_stores(made.store, made.config)[SIZE]
     latents.refresh()
-    states = encode_prompts(pipeline, ["" if row["drop_prompt"] else prompts[row["prompt"]]], RESOLUTION).states
+    states = encode_prompts(pipeline, ["" if row["drop_prompt"] else prompts[row["prompt"]]]).states
     noise = torch.from_numpy(visit_noise(row["visit_id"], LATENT_SHAPE))[None]
     for side in (0, 1):
         cell = latents.get([row[f"latent_key_{side}"]], ["x0"])["x0"][0].as_py()
@@ -106,7 +106,7 @@ def test_cached_and_live_references_train_alike(model: Path, tmp_path: Path, gro
 
 
 def family(**options: Any) -> dict[str, Any]:
-    return reference_family(training_config(Path("world"), Path("store"), **options))
+    return reference_family(training_config(Path("world"), Path("store"), **options), SIZE)
 
 
 def test_everything_that_changes_an_error_has_a_store_of_its_own() -> None:
@@ -133,4 +133,4 @@ def test_a_plan_without_errors_is_refused(model: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="48 of 48 have none"):
         prepare(replace(made, config=wanted))
-    assert reference_store(made.store, wanted).missing(["x"]) == ["x"]
+    assert reference_stores(made.store, wanted)[SIZE].missing(["x"]) == ["x"]

@@ -67,7 +67,7 @@ def score_with(
     store, work = Storage(str(place / "store")), Storage(str(place / "work"))
     costly = CostlyRows(config, config.ingest.sources, store, work, quiet)
     todo, concerned = costly._image_work(
-        read_tables(ingested, "images-"), read_tables(ingested, "pairs-"), ("fake",), {}
+        read_tables(ingested, "images-"), read_tables(ingested, "pairs-"), ("fake",), ()
     )
     assert concerned == ["fake"]
     work.write_table("images.parquet", todo)

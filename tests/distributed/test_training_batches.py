@@ -15,7 +15,7 @@ from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline, tiny_unet
+from tests.kit.models import LATENT_SHAPE, tiny_pipeline, tiny_unet
 from tests.kit.training import training_config, training_context
 from tests.kit.weights import lora_directory
 
@@ -35,7 +35,7 @@ def _reader(
     job, _ = prepare(training_context(root, config))
     pipeline = load_pipeline(config.model, vae=None)
     texts = job.work.read_table("prompts.parquet")["prompt"].to_pylist()
-    prompts = PromptEmbeddings(pipeline, texts, RESOLUTION, batch=4, cache_mb=1)
+    prompts = PromptEmbeddings(pipeline, texts, batch=4, cache_mb=1)
     return StepReader(job, prompts, HOW, rank=rank, world_size=workers), job, prompts
 
 
