@@ -31,12 +31,12 @@ class Example:
 
 
 class VisitPlan(NamedTuple):
-    """Planned visits, and how many a longer plan would begin with."""
+    """Planned visits, and how many are left over."""
 
     visits: pa.Table
     """VISITS, in training order."""
     waiting: int
-    """Visits that were drawn before the last one, but whose bucket had too few for a micro-batch."""
+    """Visits that were drawn too, but whose bucket has not filled a micro-batch: a longer plan goes on with them."""
 
 
 def plan_visits(

@@ -12,14 +12,27 @@ from prefopt.data.framing import time_ids
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.diffusion.inversion import invert
-from prefopt.distributed.inversions import InvertVisits
+from prefopt.distributed.inversions import InvertVisits, append_inverted
 from prefopt.distributed.stores import inverted_stores, latent_stores
-from prefopt.errors import ConfigError
+from prefopt.errors import ConfigError, InputError
 from prefopt.models.families import encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule
 from tests.kit.models import SIZE, TINY
 from tests.kit.training import training_config, training_context
 from tests.kit.weights import lora_directory
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "is not finite"), (7e4, "which float16 cannot hold")])
+def test_an_inversion_that_cannot_be_stored_is_named(tmp_path: Path, value: float, message: str) -> None:
+    config = training_config(Path("world"), tmp_path, inversion="renoise", score={"latent_dtype": "float16"})
+    store = inverted_stores(Storage(str(tmp_path)), config)[SIZE]
+    visits = pa.table({"inverted_key": ["k", "l"], "pair_id": ["first", "second"]})
+    xt = np.zeros((2, 3, 12, 8, 8), np.float32)
+    xt[0, 2] = value
+    append_inverted(store, visits, xt)
+    xt[1, 1] = value
+    with pytest.raises(InputError, match=f"The latent of image_1 of pair second, inverted, .*{message}"):
+        append_inverted(store, visits, xt)
 
 
 def test_averaging_and_regularisation_have_stores_of_their_own(tmp_path: Path) -> None:
