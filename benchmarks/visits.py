@@ -50,8 +50,8 @@ from prefopt.stages.train import prepare
 CHECKPOINTS = (0, 10, 20, 40, 60, 120)
 ROUNDED_AT = 60
 """Where float16 is compared: the demo's length, at its rate."""
-RATES = (5e-5, 2e-4)
-"""The demo's, and one four times as large."""
+RATES = {5e-5: 120, 2e-4: 60}
+"""The demo's, and one four times as large; how many steps each takes."""
 BETAS = (2000, 5000)
 Figures = dict[str, float]
 
@@ -80,8 +80,13 @@ class Look:
     z: Tensor
     factor: Tensor
     """gamma (2 alpha - 1) of each pair."""
-    gradient: Tensor
-    """Of the mean SmPO loss by all of the policy's parameters."""
+    gradients: Sequence[Tensor]
+    """Of the mean SmPO loss by all of the policy's parameters, batch by batch."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """Of all batches."""
+        return sum(self.gradients[1:], start=self.gradients[0])
 
     def logit(self, beta: float, *, smoothed: bool) -> Tensor:
         """DPO's or SmPO's, of each pair."""
@@ -136,6 +141,11 @@ class Lab:
                 found.append(invert(batch, lambda x, t, told=told: predict(self.policy, x, t, told)))
         return found
 
+    def staleness(self, visits: Sequence[VisitBatch], xt: Sequence[np.ndarray]) -> float:
+        """As `train.refresh` measures it."""
+        changes = [noise_change(*pair, self.schedule) for pair in zip(visits, xt, strict=True)]
+        return float(np.sqrt(np.mean(np.concatenate(changes))))
+
     def batches(self, visits: Sequence[VisitBatch]) -> list[MicroBatch]:
         """As training would get them."""
         return [make_micro_batch(*pair, self.prompts, self.how) for pair in zip(self.parts(), visits, strict=True)]
@@ -143,8 +153,7 @@ class Lab:
     def look(self, batches: Sequence[MicroBatch]) -> Look:
         """Errors, gaps and the gradient of SmPO's loss on some micro-batches."""
         params = self.config.train.objective
-        weights = list(self.run.models.engine.parameters.values())
-        total = torch.zeros(sum(weight.numel() for weight in weights))
+        weights, gradients = list(self.run.models.engine.parameters.values()), []
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
         for batch in batches:
             known = denoising_error(self.run.models.predict(REFERENCE, batch), batch.target)
@@ -152,10 +161,10 @@ class Lab:
             n, factor = batch.pairs, params.gamma * (2.0 * batch.alpha - 1.0)
             z = error_gap(known[:n], known[n:], errors[:n], errors[n:])
             loss = -logsigmoid(0.5 * params.beta * factor * z).mean() / len(batches)
-            total += torch.cat([slope.flatten() for slope in torch.autograd.grad(loss, weights)])
+            gradients.append(torch.cat([slope.flatten() for slope in torch.autograd.grad(loss, weights)]))
             seen.append((errors.detach(), z.detach(), factor))
         errors, z, factor = (torch.cat(column).double() for column in zip(*seen, strict=True))
-        return Look(errors, z, factor, total)
+        return Look(errors, z, factor, gradients)
 
     def float16(self) -> RunConfig:
         """The same run on a float16 store, which is filled for the held visits."""
@@ -187,11 +196,10 @@ def staleness(lab: Lab, step: int, rate: float) -> Figures:
     sampled = lab.batches(lab.stored(lab.config, clean=True))
     pairs = [(old.target.flatten(1), new.target.flatten(1)) for old, new in zip(offline, online, strict=True)]
     cosines = torch.cat([cosine_similarity(old, new, dim=1) for old, new in pairs])
-    changes = [noise_change(*pair, lab.schedule) for pair in zip(visits, inverted, strict=True)]
     half, beta = len(offline) // 2, lab.config.train.objective.beta
     old, new = lab.look(offline), lab.look(online)
     found = {
-        "staleness": float(np.sqrt(np.mean(np.concatenate(changes)))),
+        "staleness": lab.staleness(visits, inverted),
         "noise_cosine": float(cosines.mean()),
         "noise_cosine_lowest_20th": float(cosines.quantile(0.05)),
         "loss_offline": old.loss(beta),
@@ -201,10 +209,11 @@ def staleness(lab: Lab, step: int, rate: float) -> Figures:
         "gradient_cosine": cosine(old.gradient, new.gradient),
         "gradient_length": float(old.gradient.norm() / new.gradient.norm()),
         "gradient_cosine_sampled": cosine(lab.look(sampled).gradient, new.gradient),
-        "gradient_cosine_other_visits": cosine(lab.look(online[:half]).gradient, lab.look(online[half:]).gradient),
+        "gradient_cosine_other_visits": cosine(sum(new.gradients[:half]), sum(new.gradients[half:])),
     }
-    cells = [f"{step}", *(f"{value:.4f}" for value in found.values())]
-    print(f"| {rate:g} | {' | '.join(cells)} |", flush=True)
+    if step == 0:
+        print(f"| rate | step | {' | '.join(found)} |\n|{'---|' * (2 + len(found))}")
+    print(f"| {rate:g} | {step} | {' | '.join(f'{value:.4f}' for value in found.values())} |", flush=True)
     return {f"lr_{rate:g}_step_{step}_{name}": value for name, value in found.items()}
 
 
@@ -213,9 +222,9 @@ def rms(values: Tensor) -> float:
     return float(values.double().square().mean().sqrt())
 
 
-def rounding(lab: Lab) -> Figures:
-    """A float16 store against a float32 one at the policy as it is, for sampled and for inverted noise."""
-    config, figures = lab.float16(), {}
+def rounding(lab: Lab, config: RunConfig) -> Figures:
+    """The float16 store of `config` against the float32 one at the policy as it is."""
+    figures: Figures = {}
     for noise, clean in (("sampled", True), ("inverted", False)):
         reads = [lab.stored(of, clean=clean) for of in (lab.config, config)]
         wide, narrow = (lab.batches(read) for read in reads)
@@ -243,10 +252,8 @@ def rounding(lab: Lab) -> Figures:
                 losses = [look.loss(beta, smoothed=smoothed) for look in (before, after)]
                 found[f"{name} loss, beta {beta}"] = losses[0]
                 found[f"{name} loss, beta {beta}, change"] = losses[1] - losses[0]
-        found["gradient cosine"] = cosine(after.gradient, before.gradient)
-        for name, value in found.items():
-            print(f"| {noise} | {name} | {value:.3g} |", flush=True)
-        figures |= {f"float16_{noise}_{name}": value for name, value in found.items()}
+        found["gradient, 1 - cosine"] = 1.0 - cosine(after.gradient, before.gradient)
+        figures |= {f"{noise}: {name}": value for name, value in found.items()}
     return figures
 
 
@@ -265,22 +272,32 @@ def main() -> None:
     steps, held = (20, 64) if arguments.quick else (arguments.steps, arguments.visits)
     torch.set_num_threads(1)
     figures: Figures = {}
+    rounded: Figures = {}
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         dist.init_process_group("gloo", init_method=f"file://{place}/rendezvous", rank=0, world_size=1)
-        for rate in RATES[:1] if arguments.quick else RATES:
-            config = config_of(place, steps + held // 32, rate)
-            lab, done = Lab(config, place / "run", held), 0
-            for step in (step for step in CHECKPOINTS if step <= steps):
+        for number, (rate, most) in enumerate(RATES.items()):
+            if number and arguments.quick:
+                break
+            lab, done = Lab(config_of(place, steps + held // 32, rate), place / "run", held), 0
+            narrow = None if number else lab.float16()
+            for step in (step for step in CHECKPOINTS if step <= min(steps, most)):
                 lab.train(done, step)
                 done = step
                 figures |= staleness(lab, step, rate)
-                if rate == RATES[0] and step == min(ROUNDED_AT, steps):
-                    figures |= rounding(lab)
+                if narrow and step == 0:
+                    visits = lab.stored(narrow)
+                    rounded["staleness before training"] = lab.staleness(visits, lab.online(visits))
+                if narrow and step == min(ROUNDED_AT, steps):
+                    rounded |= rounding(lab, narrow)
         dist.destroy_process_group()
         stop_ray()
+    print("\n| float16 against float32 | |\n|---|---|")
+    for name, value in rounded.items():
+        print(f"| {name} | {value:.3g} |")
     if arguments.json:
-        print(json.dumps(figures, sort_keys=True))
+        named = {f"float16_{name}": value for name, value in rounded.items()}
+        print(json.dumps(figures | named, sort_keys=True))
 
 
 if __name__ == "__main__":

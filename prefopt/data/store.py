@@ -92,7 +92,7 @@ class LatentStore(RowStore):
         if not np.isfinite(latent).all():
             raise InputError(f"The latent of {of} is not finite: check the image, model.vae and score.visits.")
         largest = float(np.abs(latent).max())
-        if largest > np.finfo(self._dtype).max:
+        if largest > float(np.finfo(self._dtype).max):
             raise InputError(
                 f"The latent of {of} reaches {largest:.6g}, which {self._dtype} cannot hold: check the image and"
                 " model.vae, or set score.latent_dtype: float32."
