@@ -1,6 +1,6 @@
 """The base of every config branch: frozen, strict, documented by the string under each field."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,4 +16,21 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Of one number, by precision."""
+
+
+class Size(NamedTuple):
+    """Of an image, in pixels."""
+
+    height: Count
+    width: Count
+
+    @classmethod
+    def square(cls, side: int) -> "Size":
+        """As high as wide."""
+        return cls(side, side)
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
 SplitName = Literal["train", "validation", "test"]

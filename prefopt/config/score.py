@@ -1,10 +1,11 @@
 """What a pair is worth: rewards, soft preference, minority metric, latents and visits."""
 
+import itertools
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prefopt.config.base import Branch, Count, Positive, Share
+from prefopt.config.base import Branch, Count, Positive, Share, Size
 
 
 class AlphaConfig(Branch):
@@ -81,6 +82,10 @@ class VisitConfig(Branch):
 
 OUTSIDE_KEYS = frozenset({"unit_images"})
 """Fields of ScoreConfig that no result depends on: they enter neither keys nor reports."""
+SIZES = frozenset({"resolution", "buckets"})
+"""Fields of ScoreConfig that `ScoreConfig.sizes` stands for: it enters keys in their stead."""
+SizeConditioning = Literal["image", "target"]
+LatentDtype = Literal["float16", "float32"]
 
 
 class ScoreConfig(Branch):
@@ -90,11 +95,31 @@ class ScoreConfig(Branch):
     panel: PanelConfig | None = None
     visits: VisitConfig = VisitConfig()
     resolution: Count = 512
-    """Images are resized (shorter side) and centre-cropped to this many pixels."""
+    """Images are resized (shorter side) and centre-cropped to squares of this many pixels."""
+    buckets: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
+    """Sizes [height, width] in place of that square. A pair takes the one nearest in log aspect ratio to the mean of
+    its two images; both are resized to cover it and centre-cropped."""
+    size_conditioning: SizeConditioning = "image"
+    """What SDXL is told of an image. `image`: its original size, the corner of its crop and its bucket's size;
+    `target`: the bucket's size, uncropped, whatever the image was, as Diffusion-DPO and SmPO-Diffusion published it."""
+    latent_dtype: LatentDtype = "float16"
+    """Of stored latents, clean and inverted. Everything computes in its own precision: docs/results/visits.md."""
     batch: Count = 64
     """Images per batch of the reward models and the VAE: fixed and padded."""
     unit_images: Count = 512
     """Images per work unit."""
+
+    @model_validator(mode="after")
+    def _aspect_ratios_differ(self) -> "ScoreConfig":
+        for first, second in itertools.combinations(self.sizes, 2):
+            if first.height * second.width == first.width * second.height:
+                raise ValueError(f"buckets {list(first)} and {list(second)} have the same aspect ratio: leave one out")
+        return self
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes that images take, sorted: one square, or the buckets."""
+        return tuple(sorted(self.buckets or (Size.square(self.resolution),)))
 
     def reward_names(self) -> tuple[str, ...]:
         """Every reward model that this stage runs, each once, in order."""

@@ -3,6 +3,8 @@
 import pyarrow as pa
 
 _ID = pa.string()
+_SIDES = pa.list_(pa.int32(), 2)
+"""Height and width, or top and left."""
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -95,12 +97,19 @@ VISITS = _schema(
     flip_0=pa.bool_(),
     flip_1=pa.bool_(),
     drop_prompt=pa.bool_(),
+    target=_SIDES,
+    original_0=_SIDES,
+    original_1=_SIDES,
+    crop_0=_SIDES,
+    crop_1=_SIDES,
     latent_key_0=_ID,
     latent_key_1=_ID,
     inverted_key=_ID,
     reference_0=pa.float32(),
     reference_1=pa.float32(),
 )
-"""The training plan, in training order. label = P(image_0 wins); keys point into the stores; inverted_key is empty
-when the noise is sampled; reference_* are the reference's denoising errors, null unless training reads them. Images are
-named 0 and 1, not winner and loser: one visit serves every label."""
+"""The training plan, in training order. label = P(image_0 wins); target is the bucket's height and width, original_*
+the image's own, crop_* the top and left of what is cut out of the image after it was resized and mirrored; keys point
+into the stores of that bucket; inverted_key is empty when the noise is sampled; reference_* are the reference's
+denoising errors, null unless training reads them. Images are named 0 and 1, not winner and loser: one visit serves
+every label."""

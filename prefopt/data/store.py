@@ -79,6 +79,32 @@ class RowStore:
         return table.take([start[row // _ROW_GROUP] + row % _ROW_GROUP for row in rows])
 
 
+class LatentStore(RowStore):
+    """Latents, whose shape and dtype the family tells."""
+
+    def __init__(self, storage: Storage, kind: str, family: Mapping[str, Any]) -> None:
+        super().__init__(storage, kind, family)
+        self._shape, self._dtype = tuple(family["shape"]), np.dtype(family["dtype"])
+
+    def pack(self, latent: np.ndarray, of: str) -> bytes:
+        """A latent as it is stored. InputError, with the image that it is `of`, if the dtype cannot hold it or it is
+        not finite."""
+        if not np.isfinite(latent).all():
+            raise InputError(f"The latent of {of} is not finite: check the image, model.vae and score.visits.")
+        largest = float(np.abs(latent).max())
+        if largest > float(np.finfo(self._dtype).max):
+            raise InputError(
+                f"The latent of {of} reaches {largest:.6g}, which {self._dtype} cannot hold: check the image and"
+                " model.vae, or set score.latent_dtype: float32."
+            )
+        return pack_array(latent.astype(self._dtype))
+
+    def latents(self, keys: Sequence[str], column: str) -> np.ndarray:
+        """float32 [keys, C, H, W]. InputError if one has no row."""
+        stored = unpack_arrays(self.get(keys, [column])[column], self._shape, self._dtype.name)
+        return stored.astype(np.float32, copy=False)
+
+
 def pack_array(array: np.ndarray) -> bytes:
     """An array as little-endian bytes; shape and dtype belong to the store's family."""
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

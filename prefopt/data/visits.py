@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from prefopt.config.score import VisitConfig
+from prefopt.config.base import Size
+from prefopt.config.score import LatentDtype, SizeConditioning, VisitConfig
+from prefopt.data.framing import Framing, time_ids
 from prefopt.data.ids import digest, row_normal, row_uniform
 from prefopt.data.schema import VISITS
-from prefopt.data.store import RowStore, unpack_arrays
-
-LATENT_DTYPE = "float32"
+from prefopt.data.store import LatentStore
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,48 @@ class Example:
     image_1: str
 
 
-def plan_visits(examples: Sequence[Example], count: int, config: VisitConfig, num_timesteps: int) -> pa.Table:
-    """The first `count` visits, as a VISITS table.
+class VisitPlan(NamedTuple):
+    """Planned visits, and how many are left over."""
 
-    Each epoch orders all examples by hash(seed, epoch, pair, ordinal), so that a longer plan extends a shorter
-    one. Draw numbers count a pair's visits. Raises ValueError without examples.
+    visits: pa.Table
+    """VISITS, in training order."""
+    waiting: int
+    """Visits that were drawn too, but whose bucket has not filled a micro-batch: a longer plan goes on with them."""
+
+
+def plan_visits(
+    examples: Sequence[Example],
+    count: int,
+    config: VisitConfig,
+    num_timesteps: int,
+    framing: Framing,
+    micro_batch: int,
+) -> VisitPlan:
+    """The first `count` visits, a multiple of `micro_batch`.
+
+    Each epoch draws all examples in the order of hash(seed, epoch, pair, ordinal). Visits wait in their bucket until
+    it holds a micro-batch, which then joins the plan: so every micro-batch is of one bucket, a longer plan extends a
+    shorter one, and what waits at an epoch's end goes on into the next. With one bucket the plan is the drawn order.
+    Draw numbers count a pair's visits. Raises ValueError without examples.
     """
     if not examples:
         raise ValueError("there are no examples to visit")
-    rows = []
-    for position, (epoch, example) in zip(range(count), _order(examples, config.seed), strict=False):
-        draw = epoch * example.of + example.ordinal
-        rows.append(_visit(position, draw, example, config, num_timesteps))
-    return pa.Table.from_pylist(rows, schema=VISITS)
+    assert count % micro_batch == 0, "a plan holds whole micro-batches"
+    waiting: dict[Size, list[tuple[int, Example, Size]]] = {size: [] for size in framing.buckets}
+    planned: list[tuple[int, Example, Size]] = []
+    for epoch, example in _order(examples, config.seed):
+        if len(planned) == count:
+            break
+        size = framing.bucket(example.image_0, example.image_1)
+        waiting[size].append((epoch, example, size))
+        if len(waiting[size]) == micro_batch:
+            planned += waiting[size]
+            waiting[size] = []
+    rows = [
+        _visit(position, epoch * example.of + example.ordinal, example, config, num_timesteps, size, framing)
+        for position, (epoch, example, size) in enumerate(planned)
+    ]
+    return VisitPlan(pa.Table.from_pylist(rows, schema=VISITS), sum(map(len, waiting.values())))
 
 
 def _order(examples: Sequence[Example], seed: int) -> Iterator[tuple[int, Example]]:
@@ -54,7 +83,15 @@ def _order(examples: Sequence[Example], seed: int) -> Iterator[tuple[int, Exampl
         epoch += 1
 
 
-def _visit(position: int, draw: int, example: Example, config: VisitConfig, num_timesteps: int) -> dict[str, Any]:
+def _visit(
+    position: int,
+    draw: int,
+    example: Example,
+    config: VisitConfig,
+    num_timesteps: int,
+    size: Size,
+    framing: Framing,
+) -> dict[str, Any]:
     def uniform(purpose: str) -> float:
         return row_uniform(config.seed, purpose, example.pair_id, draw)
 
@@ -74,6 +111,11 @@ def _visit(position: int, draw: int, example: Example, config: VisitConfig, num_
         "flip_0": flip_0,
         "flip_1": flip_1,
         "drop_prompt": drop,
+        "target": size,
+        "original_0": framing.originals[example.image_0],
+        "original_1": framing.originals[example.image_1],
+        "crop_0": framing.crop(example.image_0, size, flip_0),
+        "crop_1": framing.crop(example.image_1, size, flip_1),
         "latent_key_0": latent_key(example.image_0, flip_0),
         "latent_key_1": latent_key(example.image_1, flip_1),
         "inverted_key": digest("inverted", visit, str(timestep), str(flip_0), str(flip_1), str(drop))
@@ -97,13 +139,13 @@ def latent_key(image_id: str, flip: bool) -> str:
     return digest("x0", image_id, "flip" if flip else "plain")
 
 
-def latent_store_family(vae_digest: str, resolution: int, latent_shape: Sequence[int]) -> dict[str, Any]:
+def latent_store_family(vae_digest: str, size: Size, latent_shape: Sequence[int], dtype: LatentDtype) -> dict[str, Any]:
     """What all latents of a store share."""
     return {
         "vae": vae_digest,
-        "resolution": resolution,
+        "resolution": size.height if size.height == size.width else list(size),
         "shape": list(latent_shape),
-        "dtype": LATENT_DTYPE,
+        "dtype": dtype,
         "version": 1,
     }
 
@@ -128,7 +170,8 @@ def inverted_store_family(latents: Mapping[str, Any], models: Mapping[str, str],
 
 @dataclass(frozen=True)
 class VisitBatch:
-    """Visits read from the stores. Latents are float32 [B, C, H, W]; xt_* are None when noise is sampled."""
+    """Visits of one bucket, read from its stores. Latents are float32 [B, C, H, W]; xt_* are None when noise is
+    sampled."""
 
     visit_ids: list[str]
     pair_ids: list[str]
@@ -136,10 +179,18 @@ class VisitBatch:
     t_0: np.ndarray
     t_1: np.ndarray
     drop_prompt: np.ndarray
+    time_ids_0: np.ndarray
+    time_ids_1: np.ndarray
+    """What SDXL is told of the images' sizes, int64 [B, 6]."""
     x0_0: np.ndarray
     x0_1: np.ndarray
     xt_0: np.ndarray | None
     xt_1: np.ndarray | None
+
+    @property
+    def time_ids(self) -> np.ndarray:
+        """[2B, 6]: of every image_0, then of every image_1."""
+        return np.concatenate([self.time_ids_0, self.time_ids_1])
 
     def noise(self) -> np.ndarray:
         """The sampled noise of each visit, [B, C, H, W]."""
@@ -147,13 +198,14 @@ class VisitBatch:
 
 
 def read_visits(
-    visits: pa.Table, latents: RowStore, inverted: RowStore | None, latent_shape: Sequence[int]
+    visits: pa.Table, latents: LatentStore, inverted: LatentStore | None, told: SizeConditioning
 ) -> VisitBatch:
-    """Read the latents of some rows of a plan. InputError if a store lacks one."""
+    """Read the latents of some rows of a plan, all of the stores' bucket. InputError if a store lacks one."""
     columns: Mapping[str, Any] = {name: visits[name].to_pylist() for name in VISITS.names}
 
-    def arrays(store: RowStore, keys: list[str], column: str) -> np.ndarray:
-        return unpack_arrays(store.get(keys, [column])[column], latent_shape, LATENT_DTYPE)
+    def sizes(side: int) -> np.ndarray:
+        parts = zip(columns[f"original_{side}"], columns[f"crop_{side}"], columns["target"], strict=True)
+        return np.asarray([time_ids(*part, told) for part in parts], dtype=np.int64)
 
     inverted_keys = columns["inverted_key"]
     return VisitBatch(
@@ -163,8 +215,24 @@ def read_visits(
         t_0=np.asarray(columns["t_0"], dtype=np.int64),
         t_1=np.asarray(columns["t_1"], dtype=np.int64),
         drop_prompt=np.asarray(columns["drop_prompt"], dtype=bool),
-        x0_0=arrays(latents, columns["latent_key_0"], "x0"),
-        x0_1=arrays(latents, columns["latent_key_1"], "x0"),
-        xt_0=arrays(inverted, inverted_keys, "xt_0") if inverted else None,
-        xt_1=arrays(inverted, inverted_keys, "xt_1") if inverted else None,
+        time_ids_0=sizes(0),
+        time_ids_1=sizes(1),
+        x0_0=latents.latents(columns["latent_key_0"], "x0"),
+        x0_1=latents.latents(columns["latent_key_1"], "x0"),
+        xt_0=inverted.latents(inverted_keys, "xt_0") if inverted else None,
+        xt_1=inverted.latents(inverted_keys, "xt_1") if inverted else None,
     )
+
+
+def bucket_rows(visits: pa.Table) -> dict[Size, list[int]]:
+    """Row numbers of each bucket that some visits are of, in the order of the buckets' sizes."""
+    rows: dict[Size, list[int]] = {}
+    for row, target in enumerate(visits["target"].to_pylist()):
+        rows.setdefault(Size(*target), []).append(row)
+    return dict(sorted(rows.items()))
+
+
+def bucket_batches(visits: pa.Table, size: int) -> list[list[int]]:
+    """Row numbers of visits in batches of at most `size`, each of one bucket."""
+    found = bucket_rows(visits).values()
+    return [rows[start : start + size] for rows in found for start in range(0, len(rows), size)]

@@ -1,26 +1,29 @@
 """Fill the stores of rewards and latents for a set of pairs, paying only for what no earlier run has left."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.ids import digest
 from prefopt.data.schema import IMAGES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
+from prefopt.data.visits import bucket_rows, latent_key
 from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.references import MeasureReferences
 from prefopt.distributed.score import ScoreImages
 from prefopt.distributed.stores import (
-    inverted_store,
-    latent_store,
+    inverted_stores,
+    latent_stores,
     reference_key,
-    reference_store,
+    reference_stores,
     reward_key,
     reward_store,
     with_reference_errors,
@@ -28,9 +31,18 @@ from prefopt.distributed.stores import (
 from prefopt.distributed.units import Progress, Unit, run_units
 from prefopt.rewards import reward_spec
 
-_WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("flips", pa.list_(pa.bool_())))
+_LATENT = pa.struct([("size", pa.list_(pa.int32(), 2)), ("flip", pa.bool_())])
+_WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("latents", pa.list_(_LATENT)))
 _Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences]
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
+
+
+class Latent(NamedTuple):
+    """An image's latent: at which size, and whether mirrored."""
+
+    size: Size
+    image: str
+    flip: bool
 
 
 def scored_images(pairs: pa.Table) -> list[tuple[str, str]]:
@@ -59,9 +71,9 @@ class CostlyRows:
         images: pa.Table,
         pairs: pa.Table,
         rewards: tuple[str, ...],
-        latents: Mapping[str, tuple[str, bool]],
+        latents: Collection[Latent],
     ) -> None:
-        """Score the pairs' images with these rewards, and encode latents (store key to (image, mirrored))."""
+        """Score the pairs' images with these rewards, and encode latents."""
         todo, concerned = self._image_work(images, pairs, rewards, latents)
         if todo.num_rows:
             self.work.write_table("images.parquet", todo)
@@ -71,31 +83,39 @@ class CostlyRows:
 
     def fill_inversions(self, pairs: pa.Table, visits: pa.Table) -> None:
         """Invert the visits' latents; the latents themselves must be there."""
-        store = inverted_store(self.store, self.config)
+        stores = inverted_stores(self.store, self.config)
         worker = partial(InvertVisits, self.config, self.store, self.work)
-        self._fill_visits(store, visits["inverted_key"].to_pylist(), pairs, visits, "inversions.parquet", worker)
+        self._fill_visits(stores, visits["inverted_key"].to_pylist(), pairs, visits, "inversions.parquet", worker)
 
     def reference_errors(self, pairs: pa.Table, visits: pa.Table) -> pa.Table:
         """The visits with the reference's errors; their latents, inverted where configured, must be there."""
-        store = reference_store(self.store, self.config)
+        stores = reference_stores(self.store, self.config)
         keys = [reference_key(visit) for visit in visits.to_pylist()]
         worker = partial(MeasureReferences, self.config, self.store, self.work)
-        self._fill_visits(store, keys, pairs, visits, "references.parquet", worker)
-        return with_reference_errors(visits, store)
+        self._fill_visits(stores, keys, pairs, visits, "references.parquet", worker)
+        return with_reference_errors(visits, stores)
 
     def _fill_visits(
-        self, store: RowStore, keys: list[str], pairs: pa.Table, visits: pa.Table, work: str, worker: _Worker
+        self,
+        stores: Mapping[Size, RowStore],
+        keys: list[str],
+        pairs: pa.Table,
+        visits: pa.Table,
+        work: str,
+        worker: _Worker,
     ) -> None:
-        store.refresh()
-        missing = set(store.missing(keys))
-        if not missing:
+        """Units take the missing visits bucket by bucket."""
+        todo: list[int] = []
+        for size, rows in bucket_rows(visits).items():
+            missing = _missing(stores[size], [keys[row] for row in rows])
+            todo += [row for row in rows if keys[row] in missing]
+        if not todo:
             return
         prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-        todo = visits.filter(pa.array([key in missing for key in keys]))
-        todo = todo.append_column("prompt", pa.array([prompts[pair] for pair in todo["pair_id"].to_pylist()]))
-        self.work.write_table(work, todo)
-        names = [key for key in keys if key in missing]
-        units = _row_units(todo.num_rows, 4 * self.config.score.visits.batch, names)
+        chosen = visits.take(todo)
+        chosen = chosen.append_column("prompt", pa.array([prompts[pair] for pair in chosen["pair_id"].to_pylist()]))
+        self.work.write_table(work, chosen)
+        units = _row_units(len(todo), 4 * self.config.score.visits.batch, [keys[row] for row in todo])
         self._run(units, worker, work.removesuffix(".parquet"))
 
     def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -130,20 +150,27 @@ class CostlyRows:
         images: pa.Table,
         pairs: pa.Table,
         rewards: tuple[str, ...],
-        latents: Mapping[str, tuple[str, bool]],
+        latents: Collection[Latent],
     ) -> tuple[pa.Table, list[str]]:
-        """Images with the prompts and mirrorings still to do, in reading order; and the rewards concerned."""
+        """Images with the prompts and latents still to do, in reading order; and the rewards concerned."""
         prompts, concerned = self._unscored(pairs, rewards)
-        flips: dict[str, list[bool]] = {}
-        for key in sorted(_missing(latent_store(self.store, self.config), latents)):
-            image, flip = latents[key]
-            flips.setdefault(image, []).append(flip)
+        missing = self._unencoded(latents)
         rows = [
-            {**row, "prompts": prompts.get(row["image_id"], []), "flips": flips.get(row["image_id"], [])}
+            {**row, "prompts": prompts.get(row["image_id"], []), "latents": missing.get(row["image_id"], [])}
             for row in images.to_pylist()
-            if row["image_id"] in prompts or row["image_id"] in flips
+            if row["image_id"] in prompts or row["image_id"] in missing
         ]
         return pa.Table.from_pylist(rows, schema=_WORK_SCHEMA).sort_by(_READING_ORDER), concerned
+
+    def _unencoded(self, latents: Collection[Latent]) -> dict[str, list[dict[str, Any]]]:
+        """Missing latents by image."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for size, store in latent_stores(self.store, self.config).items():
+            wanted = {latent_key(latent.image, latent.flip): latent for latent in latents if latent.size == size}
+            for key in sorted(_missing(store, wanted)):
+                _, image, flip = wanted[key]
+                found.setdefault(image, []).append({"size": size, "flip": flip})
+        return found
 
     def _unscored(self, pairs: pa.Table, rewards: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
         scored = {reward_key(image, prompt): (image, prompt) for image, prompt in scored_images(pairs)}
@@ -156,7 +183,7 @@ class CostlyRows:
         return prompts, [name for name in rewards if missing[name]]
 
 
-def _missing(store: RowStore, keys: Mapping[str, object]) -> set[str]:
+def _missing(store: RowStore, keys: Collection[str]) -> set[str]:
     store.refresh()
     return set(store.missing(keys))
 

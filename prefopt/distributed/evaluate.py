@@ -12,7 +12,7 @@ from prefopt.config import RunConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
-from prefopt.distributed.stores import latent_store
+from prefopt.distributed.stores import latent_stores
 from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes, whole_unet
@@ -21,7 +21,6 @@ from prefopt.evaluation.results import BASE, TUNED
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import vae_digest
 from prefopt.models.loading import load_pipeline, moved
-from prefopt.models.shape import latent_shape
 from prefopt.models.sources import TrainingWeights, WeightsSource, local_directory
 from prefopt.models.unets import load_unet
 from prefopt.rewards import Reward, RewardSpec, checked_scores
@@ -214,12 +213,10 @@ class EvaluateUnits:
 
     @cached_property
     def _gaps(self) -> HeldoutGaps:
-        config, shape = self._job.config, latent_shape(self._job.config)
-        latents = latent_store(self._job.store, config)
-        latents.refresh()
-        return HeldoutGaps(
-            self._base, self._tuned, latents, shape, batch=self._evaluate.batch, seed=self._evaluate.seed
-        )
+        latents = latent_stores(self._job.store, self._job.config)
+        for store in latents.values():
+            store.refresh()
+        return HeldoutGaps(self._base, self._tuned, latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
 
 
 def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:

@@ -8,15 +8,14 @@ import torch
 
 from prefopt.config import RunConfig
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array
+from prefopt.data.store import LatentStore
 from prefopt.data.tables import padded
-from prefopt.data.visits import VisitBatch, read_visits
+from prefopt.data.visits import VisitBatch, bucket_rows
 from prefopt.diffusion.inversion import Predict, invert
 from prefopt.diffusion.regularise import NoiseRegularisation
-from prefopt.distributed.stores import inverted_store, latent_store
+from prefopt.distributed.stores import VisitReader, inverted_stores
 from prefopt.models.families import Pipeline, encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule, prediction_type
-from prefopt.models.shape import latent_shape
 from prefopt.models.sources import training_weights
 from prefopt.models.unets import load_unet
 
@@ -57,19 +56,26 @@ class VisitInverter:
         return NoiseRegularisation(noise, self._settings.seed, **how.model_dump())
 
 
-def append_inverted(store: RowStore, keys: list[str], xt: np.ndarray) -> None:
-    """Store the inverted latents of visits, float32 [2, B or more, C, H, W]: those beyond the keys are padding."""
-    cells = [pa.array([pack_array(x) for x in side[: len(keys)]], pa.binary()) for side in xt]
-    store.append(pa.table({"key": keys, "xt_0": cells[0], "xt_1": cells[1]}))
+def append_inverted(store: LatentStore, visits: pa.Table, xt: np.ndarray) -> None:
+    """Store the inverted latents of visits, float32 [2, B or more, C, H, W]: those beyond the visits are padding.
+
+    InputError if the store's dtype cannot hold one.
+    """
+    columns: dict[str, Any] = {"key": visits["inverted_key"]}
+    for side in (0, 1):
+        names = [f"image_{side} of pair {pair}, inverted," for pair in visits["pair_id"].to_pylist()]
+        cells = [store.pack(x, name) for x, name in zip(xt[side], names, strict=False)]
+        columns[f"xt_{side}"] = pa.array(cells, pa.binary())
+    store.append(pa.table(columns))
 
 
 class InvertVisits:
     """Work units of score: invert visits with the reference (rows of inversions.parquet: VISITS and the prompt)."""
 
     def __init__(self, config: RunConfig, store: Storage, work: Storage) -> None:
-        self._config, self._work = config, work
-        self._latents, self._inverted = latent_store(store, config), inverted_store(store, config)
-        self._shape = latent_shape(config)
+        self._work, self._batch = work, config.score.visits.batch
+        self._visits = VisitReader(store, config, clean=True)
+        self._inverted = inverted_stores(store, config)
         device = torch.device(config.cluster.device)
         self._pipeline = load_pipeline(config.model, vae=None, unet=None).to(device)
         weights = training_weights(config)
@@ -78,18 +84,19 @@ class InvertVisits:
 
     @torch.no_grad()
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        self._latents.refresh()
+        self._visits.refresh()
         visits = self._work.read_table("inversions.parquet").slice(payload["start"], payload["count"])
-        size = self._config.score.visits.batch
-        pieces = [self._invert(visits.slice(start, size), size) for start in range(0, visits.num_rows, size)]
-        append_inverted(self._inverted, visits["inverted_key"].to_pylist(), np.concatenate(pieces, axis=1))
+        for bucket, rows in bucket_rows(visits).items():
+            chosen, size = visits.take(rows), self._batch
+            pieces = [self._invert(chosen.slice(start, size), size) for start in range(0, len(rows), size)]
+            append_inverted(self._inverted[bucket], chosen, np.concatenate(pieces, axis=1))
         return {"visits": visits.num_rows}
 
     def _invert(self, visits: pa.Table, size: int) -> np.ndarray:
         rows = padded(visits, size)
-        batch = read_visits(rows, self._latents, None, self._shape)
+        batch = self._visits.read(rows)
         prompts = [
             "" if drop else text for text, drop in zip(rows["prompt"].to_pylist(), batch.drop_prompt, strict=True)
         ]
-        told = encode_prompts(self._pipeline, prompts, self._config.score.resolution).repeat(2)
+        told = encode_prompts(self._pipeline, prompts).repeat(2).sized(batch.time_ids)
         return self._inverter(batch, lambda x, t: predict(self._unet, x, t, told))[:, : visits.num_rows]

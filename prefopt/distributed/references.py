@@ -1,6 +1,6 @@
 """The reference's denoising errors of planned visits: numbers computed once, so that training holds no reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,26 +8,25 @@ import pyarrow as pa
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.objective import DpoParams
-from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore
 from prefopt.data.tables import padded
-from prefopt.data.visits import read_visits
+from prefopt.data.visits import bucket_batches, bucket_rows
 from prefopt.diffusion.errors import denoising_error
 from prefopt.distributed.stores import (
     REFERENCE_COLUMNS,
     Models,
-    inverted_store,
-    latent_store,
+    VisitReader,
     reference_key,
-    reference_store,
+    reference_stores,
 )
 from prefopt.distributed.training.batches import Denoising, noisy_latents
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
 from prefopt.models.families import predict
 from prefopt.models.loading import MODEL_DTYPES, load_pipeline, noise_schedule, prediction_type
-from prefopt.models.shape import latent_shape
 from prefopt.models.sources import training_weights
 from prefopt.models.unets import load_unet
 
@@ -41,11 +40,8 @@ class ReferenceErrors:
 
     def __init__(self, config: RunConfig, store: Storage, device: torch.device, inverter: Models | None = None) -> None:
         """`inverter`: the models that inverted the visits, if not the reference."""
-        self._config = config
-        self._latents = latent_store(store, config)
-        inverts = config.score.visits.inversion != "none"
-        self._inverted = inverted_store(store, config, inverter) if inverts else None
-        self._shape = latent_shape(config)
+        self._size = config.score.visits.batch
+        self._visits = VisitReader(store, config, inverter)
         dtype = MODEL_DTYPES[config.train.precision]
         self._pipeline = load_pipeline(config.model, dtype, vae=None, unet=None).to(device)
         weights = training_weights(config)
@@ -57,30 +53,30 @@ class ReferenceErrors:
 
         `visits` has VISITS' columns, and `prompt`: each visit's place in `prompts`. InputError if a store lacks a row.
         """
-        self._latents.refresh()
-        if self._inverted:
-            self._inverted.refresh()
-        size = self._config.score.visits.batch
-        embeddings = PromptEmbeddings(self._pipeline, prompts, self._config.score.resolution, batch=size)
-        starts = range(0, visits.num_rows, size)
-        return np.concatenate([self._batch(visits.slice(start, size), size, embeddings) for start in starts])
+        self._visits.refresh()
+        embeddings = PromptEmbeddings(self._pipeline, prompts, batch=self._size)
+        errors = np.empty((visits.num_rows, len(REFERENCE_COLUMNS)), np.float32)
+        for rows in bucket_batches(visits, self._size):
+            errors[rows] = self._batch(visits.take(rows), embeddings)
+        return errors
 
     @torch.no_grad()
-    def _batch(self, visits: pa.Table, size: int, prompts: PromptEmbeddings) -> np.ndarray:
-        count = visits.num_rows
+    def _batch(self, visits: pa.Table, prompts: PromptEmbeddings) -> np.ndarray:
+        size = self._size
         rows = padded(visits, size)
-        read = read_visits(rows.select(VISITS.names), self._latents, self._inverted, self._shape)
-        given = noisy_latents(rows, read, torch.ones(size, dtype=torch.bool), prompts, self._how)
+        first = torch.ones(size, dtype=torch.bool)
+        given = noisy_latents(rows, self._visits.read(rows), first, prompts, self._how)
         prediction = predict(self._unet, given["xt"], given["t"], given["conditioning"])
         errors = denoising_error(prediction, given["target"]).float().cpu().numpy()
-        return np.stack([errors[:size], errors[size:]], axis=1)[:count]
+        return np.stack([errors[:size], errors[size:]], axis=1)[: visits.num_rows]
 
 
 class MeasureReferences:
     """Work units of score: fill the store for some rows of references.parquet (VISITS and the prompt's text)."""
 
     def __init__(self, config: RunConfig, store: Storage, work: Storage) -> None:
-        self._work, self._store = work, reference_store(store, config)
+        self._work = work
+        self._stores = reference_stores(store, config)
         self._errors = ReferenceErrors(config, store, torch.device(config.cluster.device))
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -88,9 +84,15 @@ class MeasureReferences:
         texts = visits["prompt"].combine_chunks().dictionary_encode()
         indexed = visits.set_column(visits.schema.get_field_index("prompt"), "prompt", texts.indices)
         errors = self._errors.measure(indexed, texts.dictionary.to_pylist())
-        columns = dict(zip(REFERENCE_COLUMNS, errors.T, strict=True))
-        self._store.append(pa.table({"key": [reference_key(row) for row in visits.to_pylist()], **columns}))
+        append_references(self._stores, visits, errors)
         return {"visits": visits.num_rows}
+
+
+def append_references(stores: Mapping[Size, RowStore], visits: pa.Table, errors: np.ndarray) -> None:
+    """Store the errors [n, 2] of visits, each in its bucket's store."""
+    for size, rows in bucket_rows(visits).items():
+        keys = [reference_key(row) for row in visits.take(rows).to_pylist()]
+        stores[size].append(pa.table({"key": keys, **dict(zip(REFERENCE_COLUMNS, errors[rows].T, strict=True))}))
 
 
 def check_references(

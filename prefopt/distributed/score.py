@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ import torch
 from PIL import Image
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.storage import Storage
-from prefopt.data.store import pack_array
 from prefopt.data.visits import latent_key
 from prefopt.distributed.pixels import read_pixels
-from prefopt.distributed.stores import LATENTS, latent_store, reward_key, reward_store
-from prefopt.models.loading import encode_images, image_pixels, load_vae
+from prefopt.distributed.stores import LATENTS, latent_stores, reward_key, reward_store
+from prefopt.models.loading import cut_image, encode_images, image_pixels, load_vae
 from prefopt.rewards import RewardSpec, checked_scores
 
 
@@ -27,8 +28,8 @@ class ImageWork:
     image_id: str
     prompts: list[str]
     """Prompts under which the reward models have not scored it."""
-    flips: list[bool]
-    """Mirrorings whose latent is missing."""
+    latents: list[tuple[Size, bool]]
+    """Sizes, and whether mirrored, whose latent is missing."""
 
 
 class ScoreImages:
@@ -46,28 +47,28 @@ class ScoreImages:
         self._rewards = [reward.load() for reward in rewards]
         batch = config.score.batch
         self._reward_stores = [reward_store(store, reward, batch) for reward in rewards]
-        self._latents = latent_store(store, config)
+        self._latents = latent_stores(store, config)
         self._vae = load_vae(config.model).to(config.cluster.device)
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         rows = self._work.read_table("images.parquet").slice(payload["start"], payload["count"]).to_pylist()
-        todo = {row["image_id"]: ImageWork(row["image_id"], row["prompts"], row["flips"]) for row in rows}
+        todo = {row["image_id"]: _image_work(row) for row in rows}
         scores = _Batches(self._config.score.batch, self._score)
-        latents = _Batches(self._config.score.batch, self._encode)
+        latents = {size: _Batches(self._config.score.batch, partial(self._encode, size)) for size in self._latents}
         for image_id, image in read_pixels(self._sources, rows, self._config.ingest.limits):
             for prompt in todo[image_id].prompts:
                 scores.add((image_id, image, prompt))
-            for flip in todo[image_id].flips:
-                latents.add((image_id, image, flip))
-        scored, encoded = scores.finish(), latents.finish()
+            for size, flip in todo[image_id].latents:
+                latents[size].add((image_id, cut_image(image, size), flip))
+        scored = scores.finish()
         for index, store in enumerate(self._reward_stores):
             if scored:
                 keys = pa.array([key for key, _ in scored])
                 store.append(pa.table({"key": keys, "score": pa.array([s[index] for _, s in scored], pa.float32())}))
-        if encoded:
-            self._latents.append(
-                pa.table({"key": [key for key, _ in encoded], LATENTS: pa.array([x for _, x in encoded], pa.binary())})
-            )
+        for size, batches in latents.items():
+            if encoded := batches.finish():
+                keys, cells = zip(*encoded, strict=True)
+                self._latents[size].append(pa.table({"key": keys, LATENTS: pa.array(cells, pa.binary())}))
         return {"images": len(rows)}
 
     def _score(self, tasks: list[tuple[str, Image.Image, str]]) -> list[tuple[str, list[np.float32]]]:
@@ -79,14 +80,18 @@ class ScoreImages:
             for row, (image_id, _, prompt) in enumerate(tasks)
         ]
 
-    def _encode(self, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, bytes]]:
-        resolution = self._config.score.resolution
-        pixels = np.stack([image_pixels(image, resolution, flip) for _, image, flip in tasks])
+    def _encode(self, size: Size, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, bytes]]:
+        pixels = np.stack([image_pixels(image, flip) for _, image, flip in tasks])
         latents = encode_images(self._vae, torch.from_numpy(pixels).to(self._vae.device)).float().cpu().numpy()
         return [
-            (latent_key(image_id, flip), pack_array(latent))
+            (latent_key(image_id, flip), self._latents[size].pack(latent, f"image {image_id}"))
             for (image_id, _, flip), latent in zip(tasks, latents, strict=True)
         ]
+
+
+def _image_work(row: dict[str, Any]) -> ImageWork:
+    latents = [(Size(*latent["size"]), latent["flip"]) for latent in row["latents"]]
+    return ImageWork(row["image_id"], row["prompts"], latents)
 
 
 class _Batches:

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.data.ids import digest
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore
-from prefopt.data.visits import inverted_store_family, latent_store_family
+from prefopt.data.store import LatentStore, RowStore
+from prefopt.data.visits import VisitBatch, bucket_rows, inverted_store_family, latent_store_family, read_visits
+from prefopt.models.families import model_family
 from prefopt.models.identity import vae_digest
 from prefopt.models.shape import latent_shape
 from prefopt.models.sources import training_weights
@@ -33,25 +36,56 @@ def reward_store(store: Storage, reward: RewardSpec, batch: int) -> RowStore:
     return RowStore(store, REWARDS, {"reward": reward.name, "version": reward.version, "batch": batch})
 
 
-def latent_store(store: Storage, config: RunConfig) -> RowStore:
-    """Latents of images under the VAE."""
-    return RowStore(store, LATENTS, latent_family(config))
+def latent_stores(store: Storage, config: RunConfig) -> dict[Size, LatentStore]:
+    """Latents of images under the VAE, by the images' size."""
+    return {size: LatentStore(store, LATENTS, latent_family(config, size)) for size in config.score.sizes}
 
 
-def latent_family(config: RunConfig) -> dict[str, Any]:
-    """What all latents of a run share."""
-    return latent_store_family(vae_digest(config.model), config.score.resolution, latent_shape(config))
+def latent_family(config: RunConfig, size: Size) -> dict[str, Any]:
+    """What all latents of a size share."""
+    return latent_store_family(vae_digest(config.model), size, latent_shape(config, size), config.score.latent_dtype)
 
 
-def inverted_store(store: Storage, config: RunConfig, inverter: Models | None = None) -> RowStore:
-    """Latents inverted to a visit's timestep by the reference, or by another `inverter`."""
-    return RowStore(store, INVERTED, inverted_family(config, inverter))
+def inverted_stores(store: Storage, config: RunConfig, inverter: Models | None = None) -> dict[Size, LatentStore]:
+    """Latents inverted to a visit's timestep by the reference, or by another `inverter`, by the images' size."""
+    sizes = config.score.sizes
+    return {size: LatentStore(store, INVERTED, inverted_family(config, size, inverter)) for size in sizes}
 
 
-def inverted_family(config: RunConfig, inverter: Models | None = None) -> dict[str, Any]:
-    """What all latents of one inverter share."""
+def inverted_family(config: RunConfig, size: Size, inverter: Models | None = None) -> dict[str, Any]:
+    """What all latents of one inverter and size share."""
     models = training_weights(config).reference_digests if inverter is None else inverter
-    return inverted_store_family(latent_family(config), models, config.score.visits)
+    latents = {**latent_family(config, size), **_told_sizes(config)}
+    return inverted_store_family(latents, models, config.score.visits)
+
+
+def _told_sizes(config: RunConfig) -> dict[str, str]:
+    """What a UNet that is told sizes is told; nothing where it is what these stores began with."""
+    told = config.score.size_conditioning
+    return {"sizes": told} if model_family(config.model).told_sizes and told != "target" else {}
+
+
+class VisitReader:
+    """Reads visits from a run's stores, whatever their bucket."""
+
+    def __init__(
+        self, store: Storage, config: RunConfig, inverter: Models | None = None, *, clean: bool = False
+    ) -> None:
+        """`inverter`: the models that inverted the visits, if not the reference; `clean`: leave x_t unread."""
+        self._told = config.score.size_conditioning
+        inverts = config.score.visits.inversion != "none" and not clean
+        self._latents = latent_stores(store, config)
+        self._inverted = inverted_stores(store, config, inverter) if inverts else {}
+
+    def refresh(self) -> None:
+        """Learn of what was written since the last look."""
+        for opened in (*self._latents.values(), *self._inverted.values()):
+            opened.refresh()
+
+    def read(self, visits: pa.Table) -> VisitBatch:
+        """Visits of one bucket, with VISITS' columns and maybe more. InputError if a store lacks one."""
+        (size,) = bucket_rows(visits)
+        return read_visits(visits.select(VISITS.names), self._latents[size], self._inverted.get(size), self._told)
 
 
 def reference_key(visit: Mapping[str, Any]) -> str:
@@ -60,24 +94,30 @@ def reference_key(visit: Mapping[str, Any]) -> str:
     return digest("reference", visit["visit_id"], *fixed)
 
 
-def reference_store(store: Storage, config: RunConfig, inverter: Models | None = None) -> RowStore:
-    """Errors under one reference, one way to make the noisy latents, and one way to compute."""
-    return RowStore(store, REFERENCES, reference_family(config, inverter))
+def reference_stores(store: Storage, config: RunConfig, inverter: Models | None = None) -> dict[Size, RowStore]:
+    """Errors under one reference, one way to make the noisy latents, and one way to compute, by the images' size."""
+    sizes = config.score.sizes
+    return {size: RowStore(store, REFERENCES, reference_family(config, size, inverter)) for size in sizes}
 
 
-def with_reference_errors(visits: pa.Table, store: RowStore) -> pa.Table:
-    """The visits with their errors in the store. InputError if it lacks one."""
-    store.refresh()
-    errors = store.get([reference_key(visit) for visit in visits.to_pylist()], REFERENCE_COLUMNS)
-    for name in REFERENCE_COLUMNS:
-        visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), errors[name])
+def with_reference_errors(visits: pa.Table, stores: Mapping[Size, RowStore]) -> pa.Table:
+    """The visits with their errors in their buckets' stores. InputError if one lacks one."""
+    errors = np.empty((visits.num_rows, len(REFERENCE_COLUMNS)), np.float32)
+    keys = [reference_key(visit) for visit in visits.to_pylist()]
+    for size, rows in bucket_rows(visits).items():
+        stores[size].refresh()
+        found = stores[size].get([keys[row] for row in rows], REFERENCE_COLUMNS)
+        errors[rows] = np.stack([found[name].to_numpy() for name in REFERENCE_COLUMNS], axis=1)
+    for name, column in zip(REFERENCE_COLUMNS, errors.T, strict=True):
+        visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), pa.array(column))
     return visits
 
 
-def reference_family(config: RunConfig, inverter: Models | None = None) -> dict[str, Any]:
+def reference_family(config: RunConfig, size: Size, inverter: Models | None = None) -> dict[str, Any]:
     """What all errors of a store share: whatever changes their last bits is part of it, but for the CPU's own kind."""
     visits = config.score.visits
-    noise = latent_family(config) if visits.inversion == "none" else inverted_family(config, inverter)
+    sampled = {**latent_family(config, size), **_told_sizes(config)}
+    noise = sampled if visits.inversion == "none" else inverted_family(config, size, inverter)
     return {
         **noise,
         **training_weights(config).reference_digests,

@@ -122,7 +122,7 @@ def _settings(config: RunConfig) -> str:
         "precision": train.precision,
         "reference errors": train.reference,
         "noise": config.score.visits.inversion if config.score.visits.inversion != "none" else "sampled",
-        "resolution": config.score.resolution,
+        "sizes": " ".join(map(str, config.score.sizes)),
         "seed": config.seed,
     }
     return f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=False)}```"

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
@@ -26,7 +27,7 @@ class Conditioning:
     pooled: Tensor | None = None
     """Pooled text embeddings [B, width], of SDXL."""
     time_ids: Tensor | None = None
-    """Original size, crop corner and target size in pixels, float32 [B, 6], of SDXL."""
+    """Original size, crop corner and target size in pixels, float32 [B, 6], of SDXL: see `sized`."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Conditioning":
         """The same change of every tensor."""
@@ -36,6 +37,12 @@ class Conditioning:
     def repeat(self, times: int) -> "Conditioning":
         """All rows, then all rows again."""
         return self.map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)))
+
+    def sized(self, time_ids: np.ndarray | Tensor) -> "Conditioning":
+        """For images with these time ids [B, 6]; unchanged where the family is not told sizes."""
+        if self.pooled is None:
+            return self
+        return replace(self, time_ids=torch.as_tensor(time_ids, dtype=torch.float32, device=self.states.device))
 
     def select(self, rows: Sequence[int] | Tensor) -> "Conditioning":
         """Some rows, in this order."""
@@ -66,8 +73,9 @@ class Conditioning:
     @property
     def added(self) -> dict[str, Tensor] | None:
         """As a UNet of diffusers takes what is not in `states`."""
-        if self.pooled is None or self.time_ids is None:
+        if self.pooled is None:
             return None
+        assert self.time_ids is not None, "the images' sizes were not told"
         return {"text_embeds": self.pooled, "time_ids": self.time_ids}
 
 
@@ -88,13 +96,19 @@ class ModelFamily:
     """For the pipeline class, beside weights."""
     caches_prompts: bool
     """Whether a prompt's embedding is small enough to be worth keeping."""
+    told_sizes: bool
+    """Whether the UNet is told what became of the image's size."""
 
 
 SD15 = ModelFamily(
-    "SD1.5", StableDiffusionPipeline, {"safety_checker": None, "requires_safety_checker": False}, caches_prompts=True
+    "SD1.5",
+    StableDiffusionPipeline,
+    {"safety_checker": None, "requires_safety_checker": False},
+    caches_prompts=True,
+    told_sizes=False,
 )
 # With an optional package installed, diffusers would draw a watermark into every image.
-SDXL = ModelFamily("SDXL", StableDiffusionXLPipeline, {"add_watermarker": False}, caches_prompts=False)
+SDXL = ModelFamily("SDXL", StableDiffusionXLPipeline, {"add_watermarker": False}, caches_prompts=False, told_sizes=True)
 FAMILIES = {family.pipeline.__name__: family for family in (SD15, SDXL)}
 """By the pipeline's class name, as model_index.json gives it."""
 
@@ -120,22 +134,20 @@ def family_of(pipeline: Pipeline) -> ModelFamily:
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: Pipeline, prompts: Sequence[str], resolution: int) -> Conditioning:
-    """The conditioning of prompts, padded and truncated to the tokenizer's length, for square images.
+def encode_prompts(pipeline: Pipeline, prompts: Sequence[str]) -> Conditioning:
+    """The conditioning of prompts, padded and truncated to the tokenizer's length, before sizes are told.
 
     An empty prompt is encoded as any other text. For SDXL: the penultimate hidden states of both text encoders side
-    by side, the second one's pooled projection, and time ids (resolution, resolution, 0, 0, resolution, resolution),
-    as in the published SDXL run of Diffusion-DPO (arXiv 2311.12908).
+    by side, and the second one's pooled projection.
     """
-    device = pipeline.text_encoder.device
     with _without_truncation_warnings(pipeline):
-        states, _, *rest = pipeline.encode_prompt(
-            list(prompts), device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        states, _, *pooled = pipeline.encode_prompt(
+            list(prompts),
+            device=pipeline.text_encoder.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
-    if not rest:
-        return Conditioning(states)
-    row = torch.tensor([resolution, resolution, 0, 0, resolution, resolution], dtype=torch.float32, device=device)
-    return Conditioning(states, rest[0], row.repeat(len(prompts), 1))
+    return Conditioning(states, pooled[0] if pooled else None)
 
 
 @contextmanager

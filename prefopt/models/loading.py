@@ -9,7 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
+from prefopt.data.framing import centre_cut
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType
 from prefopt.errors import InputError
 from prefopt.models.families import Pipeline, model_family
@@ -107,15 +109,17 @@ def encode_images(vae: AutoencoderKL, pixels_BCHW: torch.Tensor) -> torch.Tensor
     return latents * float(vae.config.scaling_factor)
 
 
-def image_pixels(image: Image.Image, resolution: int, flip: bool = False) -> np.ndarray:
-    """An RGB image as float32 [3, H, W] in [-1, 1]: shorter side resized to `resolution`, centre crop, mirrored."""
-    width, height = image.size
-    if (width, height) != (resolution, resolution):
-        scale = resolution / min(width, height)
-        size = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
-        image = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
+def cut_image(image: Image.Image, size: Size) -> Image.Image:
+    """An image resized to cover `size`, and cut from the middle."""
+    if image.size == (size.width, size.height):
+        return image
+    cut = centre_cut(Size(image.height, image.width), size)
+    resized = image.resize((cut.resized.width, cut.resized.height), Image.Resampling.BILINEAR)
+    return resized.crop((cut.left, cut.top, cut.left + size.width, cut.top + size.height))
+
+
+def image_pixels(image: Image.Image, flip: bool = False) -> np.ndarray:
+    """An RGB image as float32 [3, H, W] in [-1, 1], mirrored if wanted."""
     pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     if flip:
         pixels = pixels[:, ::-1]

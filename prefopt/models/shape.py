@@ -3,16 +3,18 @@
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
+from prefopt.diffusion.regularise import PATCH
 from prefopt.errors import ConfigError, InputError
 from prefopt.models.identity import model_directory
 from prefopt.models.loading import reading, vae_place
 
 
-def latent_shape(config: RunConfig) -> tuple[int, int, int]:
-    """(channels, height, width) of a latent at the score resolution.
+def latent_shape(config: RunConfig, size: Size) -> tuple[int, int, int]:
+    """(channels, height, width) of a latent of an image of this size.
 
-    Raises InputError if the model cannot be found or `model.vae` does not fit it, ConfigError if the resolution is
-    not a multiple of the VAE's factor.
+    Raises InputError if the model cannot be found or `model.vae` does not fit it, ConfigError if a side is not a
+    multiple of the VAE's factor, or of what noise regularisation needs.
     """
     model = config.model
     with reading(f"the model {model.path!r}"):
@@ -25,7 +27,18 @@ def latent_shape(config: RunConfig) -> tuple[int, int, int]:
             f" {unet['in_channels']}: choose another model.vae."
         )
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    resolution = config.score.resolution
-    if resolution % factor:
-        raise ConfigError(f"score.resolution {resolution} is not a multiple of the VAE's factor {factor}.")
-    return int(unet["in_channels"]), resolution // factor, resolution // factor
+    _check(config, size, factor, "the VAE's factor")
+    if config.score.visits.regularisation:
+        _check(config, size, factor * PATCH, "what score.visits.regularisation works on")
+    return int(unet["in_channels"]), size.height // factor, size.width // factor
+
+
+def _check(config: RunConfig, size: Size, step: int, what: str) -> None:
+    near = Size(*(max(step, round(side / step) * step) for side in size))
+    if near == size:
+        return
+    if config.score.buckets:
+        raise ConfigError(
+            f"score.buckets {list(size)}: both sides must be multiples of {step}, {what}. Take {list(near)}."
+        )
+    raise ConfigError(f"score.resolution {size.height} is not a multiple of {step}, {what}. Take {near.height}.")

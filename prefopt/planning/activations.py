@@ -38,8 +38,8 @@ class Activations:
         return self.kept + self.recomputed
 
 
-def count_activations(model: ModelConfig, train: TrainConfig, side: int, tokens: int) -> Activations:
-    """What the policy's forward keeps for one image with latents of `side`. InputError if the model is not there."""
+def count_activations(model: ModelConfig, train: TrainConfig, height: int, width: int, tokens: int) -> Activations:
+    """What the policy's forward keeps for one image, from its latent's sides. InputError if the model is not there."""
     unet = empty_unet(model)
     if train.method == "lora":
         add_adapters(unet, train.lora, (POLICY,), 0)
@@ -48,7 +48,8 @@ def count_activations(model: ModelConfig, train: TrainConfig, side: int, tokens:
             name: torch.zeros(parameter.shape, requires_grad=parameter.requires_grad)
             for name, parameter in unet.named_parameters()
         }
-        return measure_activations(unet, weights, unet_inputs(unet, side, tokens), train.gradient_checkpointing)
+        given = unet_inputs(unet, height, width, tokens)
+        return measure_activations(unet, weights, given, train.gradient_checkpointing)
 
 
 def measure_activations(

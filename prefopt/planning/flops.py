@@ -5,7 +5,8 @@ norms, activation functions and sums are left out, as is usual.
 """
 
 import functools
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
+from prefopt.config.score import ScoreConfig
 from prefopt.models.families import Conditioning, model_family, predict
 from prefopt.models.identity import model_directory
 from prefopt.models.loading import reading, vae_place
@@ -24,6 +27,7 @@ from prefopt.models.size import empty_unet
 REWARD_FLOPS = 0.38e12
 """Of one score by a reward model of the CLIP ViT-H/14 class (PickScore, HPSv2), an estimate for all that are not the
 embedded world's: image tower at 224 px 0.335e12, text tower at 77 tokens 0.047e12."""
+LATENT_BYTES = {"float16": 2, "float32": 4}
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 _TIME_IDS = 6
 
@@ -56,10 +60,12 @@ def _multiplies_activations(operation: str) -> bool:
     return "bmm" in operation or "attention" in operation
 
 
-def unet_inputs(unet: UNet2DConditionModel, side: int, tokens: int) -> tuple[Tensor, Tensor, Conditioning]:
+def unet_inputs(
+    unet: UNet2DConditionModel, height: int, width: int, tokens: int
+) -> tuple[Tensor, Tensor, Conditioning]:
     """Zeros for one image on the current default device: latents, timestep, and what the UNet is told."""
     config: Any = unet.config
-    latents = torch.zeros(1, config.in_channels, side, side)
+    latents = torch.zeros(1, config.in_channels, height, width)
     states = torch.zeros(1, tokens, config.cross_attention_dim)
     if config.addition_embed_type != "text_time":
         return latents, torch.zeros(1, dtype=torch.int64), Conditioning(states)
@@ -91,30 +97,42 @@ class ForwardCosts:
         """Parameters of all parts but the UNet."""
         return self.text_parameters + _parameters(self._vae)
 
-    def latent_values(self, resolution: int) -> int:
-        """Numbers in the latent of a square image."""
-        return self.channels * (resolution // self.factor) ** 2
+    def latent_values(self, size: Size) -> int:
+        """Numbers in the latent of an image of this size."""
+        return self.channels * (size.height // self.factor) * (size.width // self.factor)
+
+    def mean_latent_bytes(self, score: ScoreConfig) -> float:
+        """Of a stored latent, over the images' sizes, as if each had as many."""
+        return statistics.fmean(LATENT_BYTES[score.latent_dtype] * self.latent_values(size) for size in score.sizes)
 
     @functools.cache  # noqa: B019 - a plan makes few of these and ends soon
-    def unet(self, resolution: int) -> Flops:
-        """One forward of the UNet for one image of this resolution."""
+    def unet(self, size: Size) -> Flops:
+        """One forward of the UNet for one image of this size."""
+        height, width = (side // self.factor for side in size)
         with torch.device("meta"):
-            given = unet_inputs(self.empty_unet, resolution // self.factor, self.tokens)
+            given = unet_inputs(self.empty_unet, height, width, self.tokens)
         return count_flops(lambda: predict(self.empty_unet, *given))
 
+    def mean_unet(self, sizes: Sequence[Size]) -> Flops:
+        """`unet`, over images of which each size has as many."""
+        forwards = [self.unet(size) for size in sizes]
+        return Flops(
+            weights=sum(forward.weights for forward in forwards) // len(sizes),
+            attention=sum(forward.attention for forward in forwards) // len(sizes),
+        )
+
     @functools.cache  # noqa: B019
-    def encode(self, resolution: int) -> int:
+    def encode(self, size: Size) -> int:
         """One image through the VAE's encoder."""
         with torch.device("meta"):
-            pixels = torch.zeros(1, self._vae.config.in_channels, resolution, resolution)
+            pixels = torch.zeros(1, self._vae.config.in_channels, *size)
         return count_flops(lambda: self._vae.encode(pixels).latent_dist.mode()).total
 
     @functools.cache  # noqa: B019
-    def decode(self, resolution: int) -> int:
+    def decode(self, size: Size) -> int:
         """One latent through the VAE's decoder."""
-        side = resolution // self.factor
         with torch.device("meta"):
-            latents = torch.zeros(1, self.channels, side, side)
+            latents = torch.zeros(1, self.channels, *(side // self.factor for side in size))
         return count_flops(lambda: self._vae.decode(latents)).total
 
     @functools.cached_property

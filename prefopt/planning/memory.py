@@ -1,6 +1,7 @@
 """GPU and host memory of training at every ZeRO stage, and whether it fits."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def plan_memory(config: RunConfig, costs: ForwardCosts, device: Device) -> Memor
     """The memory of training on a device, for every ZeRO stage with the configured offload."""
     train = config.train
     width = VALUE_BYTES[train.precision]
-    side = config.score.resolution // costs.factor
-    image = count_activations(config.model, train, side, costs.tokens).total * width / 4
+    latent = [side // costs.factor for side in max(config.score.sizes, key=math.prod)]
+    image = count_activations(config.model, train, latent[0], latent[1], costs.tokens).total * width / 4
     texts, size = float(costs.text_parameters * width), unet_size(costs.empty_unet, train.lora)
     apart = _reference_apart(config)
     with _without_warnings():

@@ -46,7 +46,8 @@ def make_plan(config: RunConfig, run_dir: str, *, gpu: str | None = None, pairs:
     run = Storage(run_dir)
     device, guess = choose_device(config, gpu)
     counts = count_data(config, run, pairs)
-    latent_shape(config)
+    for size in config.score.sizes:
+        latent_shape(config, size)
     costs = forward_costs(config.model)
     work = all_work(config, counts, costs)
     taken, missing = compare_run(run, gpu)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -52,7 +53,7 @@ def as_lines(topic: Topic) -> list[str]:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as one object. Times are seconds, sizes bytes."""
-    counts, costs, score = plan.counts, plan.costs, plan.config.score
+    counts, costs, sizes = plan.counts, plan.costs, plan.config.score.sizes
     return {
         "config": plan.config.name,
         "estimate": True,
@@ -62,8 +63,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "family": costs.family,
             "parameters": plan.size.total,
             "lora_parameters": plan.size.lora,
-            "unet_forward_flops": costs.unet(score.resolution).total,
-            "vae_encode_flops": costs.encode(score.resolution),
+            "unet_forward_flops": costs.mean_unet(sizes).total,
+            "vae_encode_flops": fmean(map(costs.encode, sizes)),
             "prompt_flops": costs.prompt,
             "reward_flops": REWARD_FLOPS,
         },
@@ -117,13 +118,14 @@ def _data(plan: Plan) -> Topic:
 
 
 def _model(plan: Plan) -> Topic:
-    costs, resolution = plan.costs, plan.config.score.resolution
+    costs, sizes = plan.costs, plan.config.score.sizes
+    pixels = " or ".join(map(str, sizes))
     trained = plan.size.lora if plan.config.train.method == "lora" else plan.size.total
     rows = [
         ("UNet's parameters", amount(plan.size.total)),
         ("trained parameters", amount(trained)),
-        (f"UNet, one forward at {resolution} px", amount(costs.unet(resolution).total, "FLOP")),
-        (f"VAE, one image encoded at {resolution} px", amount(costs.encode(resolution), "FLOP")),
+        (f"UNet, one forward at {pixels} px", amount(costs.mean_unet(sizes).total, "FLOP")),
+        (f"VAE, one image encoded at {pixels} px", amount(fmean(map(costs.encode, sizes)), "FLOP")),
         ("text encoders, one prompt", amount(costs.prompt, "FLOP")),
     ]
     return Topic(f"Model ({costs.family})", ("what", "size"), rows)

@@ -7,7 +7,7 @@ what little need not go back at all: the layers before the first adapter. Gradie
 """
 
 from prefopt.config import RunConfig
-from prefopt.config.base import VALUE_BYTES
+from prefopt.config.base import VALUE_BYTES, Size
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.train import TrainConfig
@@ -28,7 +28,7 @@ _MINORITY_BYTES = 75
 def train_work(config: RunConfig, costs: ForwardCosts, *, visits: int) -> tuple[tuple[Item, ...], list[Write]]:
     """What training does and writes: both images of every visit through the policy, the reference and the averages."""
     train, images = config.train, 2 * visits
-    flops, precision = costs.unet(config.score.resolution), train.precision
+    flops, precision = costs.mean_unet(config.score.sizes), train.precision
     live, averages = has_live_reference(train), _AVERAGES * has_averages(train)
     ahead = images * _looks_ahead(train)
     items = some(
@@ -102,7 +102,7 @@ def _refreshed(config: RunConfig, costs: ForwardCosts) -> tuple[Item, ...]:
     measured = -(-train.steps // settings.every) * settings.visits
     again = _inverted_again(config)
     forwards = config.score.visits.steps * (1 + config.score.visits.renoise_steps)
-    flops, cached = costs.unet(config.score.resolution).total, train.reference == "cached"
+    flops, cached = costs.mean_unet(config.score.sizes).total, train.reference == "cached"
     return (
         Item("UNet forwards to invert visits again", 2 * (measured + again) * forwards, flops, train.precision),
         Item("UNet forwards for their reference errors", 2 * again * cached, flops, train.precision),
@@ -115,7 +115,7 @@ def _inverted_again(config: RunConfig) -> int:
 
 
 def _stored_again(config: RunConfig, costs: ForwardCosts) -> list[Write]:
-    again, latent = _inverted_again(config), _FLOAT32 * costs.latent_values(config.score.resolution)
+    again, latent = _inverted_again(config), costs.mean_latent_bytes(config.score)
     cached = config.train.reference == "cached"
     return [
         Write("latents inverted again", 2 * again * latent, "store"),
@@ -127,14 +127,14 @@ def image_items(
     costs: ForwardCosts, sampler: SamplerConfig, images: float, precision: str = "fp32"
 ) -> tuple[Item, ...]:
     """Drawing images: with guidance above 1 each step asks the UNet twice, with the prompt and without."""
-    asked = 2 if sampler.guidance > 1.0 else 1
+    asked, size = 2 if sampler.guidance > 1.0 else 1, Size.square(sampler.resolution)
     return (
         Item(
             "UNet forwards to draw images",
             images * sampler.steps * asked,
-            costs.unet(sampler.resolution).total,
+            costs.unet(size).total,
             precision,
         ),
-        Item("images through the VAE's decoder", images, costs.decode(sampler.resolution), precision),
+        Item("images through the VAE's decoder", images, costs.decode(size), precision),
         Item("prompts of images through the text encoders", images * asked, costs.prompt, precision),
     )

@@ -1,9 +1,12 @@
 """The work of each stage, from the config and the number of pairs. docs/plan.md says what is counted how."""
 
+import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
@@ -41,14 +44,13 @@ class Inputs:
         return planned_visits(self.config)
 
     @property
-    def latent_bytes(self) -> int:
-        """Of a stored latent: float32."""
-        return 4 * self.costs.latent_values(self.config.score.resolution)
-
-    @property
     def unet_forward(self) -> int:
-        """FLOPs for one image at the score resolution."""
-        return self.costs.unet(self.config.score.resolution).total
+        """FLOPs for one image."""
+        return self.costs.mean_unet(self.config.score.sizes).total
+
+    def mean(self, of: Callable[[Size], float]) -> float:
+        """Over the images' sizes, as if each had as many."""
+        return statistics.fmean(of(size) for size in self.config.score.sizes)
 
     @property
     def inversion_forwards(self) -> int:
@@ -67,7 +69,7 @@ def all_work(config: RunConfig, counts: Counts, costs: ForwardCosts) -> dict[str
 def _ingest(inputs: Inputs) -> StageWork:
     counts, config = inputs.counts, inputs.config
     full = config.ingest.verify_images == "full"
-    seconds = DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2 * full
+    seconds = DECODE_SECONDS + PIXEL_SECONDS * inputs.mean(math.prod) * full
     tables = counts.pairs * BYTES["pair"] + counts.votes * BYTES["vote"] + counts.images * BYTES["image"]
     return StageWork(
         "ingest",
@@ -104,14 +106,14 @@ def _score(inputs: Inputs) -> StageWork:
     rewards = [name for name in config.score.reward_names() if name not in gaps]
     latents = expected_latents(inputs)
     cached, inverted = config.train.reference == "cached", visits * bool(inputs.inversion_forwards)
-    references = visits * cached
+    references, latent = visits * cached, costs.mean_latent_bytes(config.score)
     items = some(
         *(_reward(config, name, counts.images) for name in rewards),
         Item(
             "images through the VAE's encoder",
             latents,
-            costs.encode(config.score.resolution),
-            cpu_seconds=DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2,
+            inputs.mean(costs.encode),
+            cpu_seconds=DECODE_SECONDS + PIXEL_SECONDS * inputs.mean(math.prod),
         ),
         Item("UNet forwards to invert visits", 2 * inverted * inputs.inversion_forwards, inputs.unet_forward),
         Item("UNet forwards for reference errors", 2 * references, inputs.unet_forward, config.train.precision),
@@ -119,8 +121,8 @@ def _score(inputs: Inputs) -> StageWork:
     )
     writes = [
         Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store"),
-        Write("latents", latents * inputs.latent_bytes, "store"),
-        Write("inverted latents", 2 * inverted * inputs.latent_bytes, "store"),
+        Write("latents", latents * latent, "store"),
+        Write("inverted latents", 2 * inverted * latent, "store"),
         Write("reference errors", references * REFERENCE_BYTES, "store"),
         Write("tables of scores and visits", counts.pairs * BYTES["score"] + visits * BYTES["visit"], "run"),
     ]

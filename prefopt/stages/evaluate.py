@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
 from prefopt.config.objective import AdaptiveParams
+from prefopt.data.framing import Framing
 from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
@@ -116,7 +117,11 @@ def _heldout(ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig)
     for file in ingest.manifest.files_like("votes-"):
         table = ingest.storage.read_table(file, ["pair_id", "label", "latest"])
         votes += table.filter(pc.is_in(table["pair_id"], wanted)).to_pylist()
-    return heldout_pairs(test, votes, most=evaluate.accuracy.pairs, seed=evaluate.seed)
+    images = read_tables(ingest, "images-", ["image_id", "height", "width"])
+    seen = pa.array([row[side] for row in test for side in ("image_0", "image_1")], pa.string())
+    framing = Framing.of(config.score.sizes, images.filter(pc.is_in(images["image_id"], seen)))
+    told = config.score.size_conditioning
+    return heldout_pairs(test, votes, framing, told, most=evaluate.accuracy.pairs, seed=evaluate.seed)
 
 
 def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -> list[str]:

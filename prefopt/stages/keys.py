@@ -63,8 +63,11 @@ def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    sizes = config.score.sizes
     return {
-        **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS)),
+        **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS | score.SIZES)),
+        "sizes": sizes,
+        "micro_batch": config.train.micro_batch if len(sizes) > 1 else None,
         "labels": config.labels.model_dump(mode="json"),
         **_inverting(config, outside),
         "rewards": outside.rewards(config, config.score.reward_names()),
@@ -102,7 +105,7 @@ STAGES = {
     for spec in (
         StageSpec("ingest", "vote", 1, (), _ingest),
         StageSpec("inject", "vote", 1, ("ingest",), _inject),
-        StageSpec("score", "pair", 2, ("ingest", "inject"), _score),
+        StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
         StageSpec("evaluate", "image", 2, ("ingest", "inject", "score", "train"), _evaluate),
     )

@@ -9,15 +9,17 @@ import pyarrow.compute as pc
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.score import AlphaConfig
+from prefopt.data.framing import Framing
 from prefopt.data.ids import prompt_id
 from prefopt.data.labels import training_examples, vote_share
 from prefopt.data.manifest import Rows
 from prefopt.data.scales import Scales, measure_scales, scaled_margin
 from prefopt.data.schema import REWARDS, SCORES
 from prefopt.data.tables import read_tables
-from prefopt.data.visits import latent_key, plan_visits
-from prefopt.distributed.costly import CostlyRows, scored_images
+from prefopt.data.visits import VisitPlan, bucket_rows, plan_visits
+from prefopt.distributed.costly import CostlyRows, Latent, scored_images
 from prefopt.errors import InputError
 from prefopt.minority.metric import crowd_margin
 from prefopt.minority.panel import panel_metric
@@ -41,10 +43,11 @@ def run(context: StageContext) -> StageResult:
     names, images = config.score.reward_names(), read_tables(ingest, "images-")
     scored: Scored | None = None
     if config.labels.relabel != "none":
-        costly.fill_images(images, pairs, names, {})
+        costly.fill_images(images, pairs, names, ())
         scored = _judge(config, costly, pairs, labels)
-    visits = _plan(config, pairs, labels, scored.scores if scored else None)
-    costly.fill_images(images, pairs, names, _wanted_latents(pairs, visits))
+    framing = Framing.of(config.score.sizes, images)
+    visits, waiting = _plan(config, pairs, labels, scored.scores if scored else None, framing)
+    costly.fill_images(images, pairs, names, _wanted_latents(pairs, visits, framing))
     scored = scored or _judge(config, costly, pairs, labels)
     if config.score.visits.inversion != "none":
         costly.fill_inversions(pairs, visits)
@@ -58,8 +61,21 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         rows=Rows(in_=pairs.num_rows, out=scored.scores.num_rows),
         files=["scales.json", "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"],
-        summary={"visits": visits.num_rows, "pairs_visited": visited, **_versions(config)},
+        summary={
+            "visits": visits.num_rows,
+            "pairs_visited": visited,
+            **_buckets(config, visits, waiting),
+            **_versions(config),
+        },
     )
+
+
+def _buckets(config: RunConfig, visits: pa.Table, waiting: int) -> dict[str, int]:
+    """Where there are several: visits of each bucket, and those that wait for others of theirs."""
+    if len(config.score.sizes) == 1:
+        return {}
+    planned = {f"visits {size}": len(rows) for size, rows in bucket_rows(visits).items()}
+    return {**planned, "visits_waiting": waiting}
 
 
 def _versions(config: RunConfig) -> dict[str, int | float | str | None]:
@@ -89,7 +105,7 @@ def _judge(config: RunConfig, costly: CostlyRows, pairs: pa.Table, labels: pa.Ta
     return Scored(rewards, scales, _scores(config, pairs, rewards, crowd, majority, scales))
 
 
-def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table | None) -> pa.Table:
+def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table | None, framing: Framing) -> VisitPlan:
     train = pairs.filter(pc.equal(pairs["split"], "train")).to_pylist()
     images = {pair["pair_id"]: (pair["image_0"], pair["image_1"]) for pair in train}
     votes = labels.filter(pc.is_in(labels["pair_id"], pa.array(list(images), pa.string())))
@@ -100,20 +116,21 @@ def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table
             f"No pair of the training split has a label that is not a tie ({len(train)} pairs): give more data, or"
             " lower ingest.split.validation and ingest.split.test."
         )
-    return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS)
+    micro_batch = config.train.micro_batch
+    return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS, framing, micro_batch)
 
 
-def _wanted_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, bool]]:
-    """Latents that training visits or the held-out accuracy need: store key to (image, mirrored)."""
+def _wanted_latents(pairs: pa.Table, visits: pa.Table, framing: Framing) -> set[Latent]:
+    """Latents that training visits or the held-out accuracy need."""
     images = {row["pair_id"]: row for row in pairs.select(["pair_id", "image_0", "image_1"]).to_pylist()}
-    wanted = {}
+    wanted = set()
     for row in visits.to_pylist():
         for side in (0, 1):
             image = images[row["pair_id"]][f"image_{side}"]
-            wanted[row[f"latent_key_{side}"]] = (image, row[f"flip_{side}"])
+            wanted.add(Latent(Size(*row["target"]), image, row[f"flip_{side}"]))
     for row in pairs.filter(pc.not_equal(pairs["split"], "train")).to_pylist():
-        for image in (row["image_0"], row["image_1"]):
-            wanted[latent_key(image, False)] = (image, False)
+        both = row["image_0"], row["image_1"]
+        wanted |= {Latent(framing.bucket(*both), image, False) for image in both}
     return wanted
 
 

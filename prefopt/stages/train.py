@@ -19,7 +19,6 @@ from prefopt.distributed.training.segments import read_online_u, read_steps, rea
 from prefopt.models.card import CARD, model_card
 from prefopt.models.families import model_family
 from prefopt.models.identity import vae_digest
-from prefopt.models.shape import latent_shape
 from prefopt.models.sources import LORA_BASE, TrainingWeights, training_weights
 from prefopt.stages.base import StageContext, StageResult
 
@@ -52,7 +51,6 @@ def prepare(context: StageContext) -> tuple[TrainingJob, pa.Table]:
         config=config,
         weights=weights,
         vae_digest=vae_digest(config.model),
-        latent_shape=latent_shape(config),
         plan_digest=digest(work.read_bytes(PLAN), work.read_bytes(PROMPTS)),
         output=context.output,
         work=work,

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array, unpack_arrays
+from prefopt.data.store import LatentStore, RowStore, pack_array, unpack_arrays
 from prefopt.errors import InputError
 
 FAMILY = {"model": "m", "size": 32}
@@ -100,3 +100,42 @@ def test_arrays_come_back(values: list[float]) -> None:
 
 def test_no_arrays_have_a_shape(tmp_path: Path) -> None:
     assert unpack_arrays(pa.chunked_array([], pa.binary()), (4, 8), "float32").shape == (0, 4, 8)
+
+
+def latents(place: Path, dtype: str) -> LatentStore:
+    return LatentStore(Storage(str(place)), "x0", {"shape": [2, 3, 4], "dtype": dtype})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_latents_are_rounded_to_the_stores_dtype_and_read_as_float32(tmp_path: Path, dtype: str) -> None:
+    values = np.random.default_rng(0).standard_normal((2, 2, 3, 4), dtype=np.float32) * 100
+    store = latents(tmp_path, dtype)
+    cells = [store.pack(value, "image") for value in values]
+    assert [len(cell) for cell in cells] == [2 * 3 * 4 * np.dtype(dtype).itemsize] * 2
+    store.append(pa.table({"key": ["a", "b"], "x0": cells}))
+    store.refresh()
+    found = store.latents(["b", "a", "b"], "x0")
+    assert found.dtype == np.float32
+    assert np.array_equal(found, values.astype(dtype).astype(np.float32)[[1, 0, 1]])
+    assert np.array_equal(found, values[[1, 0, 1]]) == (dtype == "float32")
+    assert np.allclose(found, values[[1, 0, 1]], rtol=2**-11)
+
+
+@pytest.mark.parametrize(("value", "fits"), [(65504.0, True), (-65504.0, True), (65505.0, False), (-1e9, False)])
+def test_what_float16_cannot_hold_is_refused_with_the_images_name(tmp_path: Path, value: float, fits: bool) -> None:
+    latent = np.zeros((2, 3, 4), np.float32)
+    latent[1, 2, 3] = value
+    assert latents(tmp_path, "float32").pack(latent, "image abc")
+    if fits:
+        assert latents(tmp_path, "float16").pack(latent, "image abc")
+        return
+    with pytest.raises(InputError, match=r"latent of image abc reaches .*float16 cannot hold.*latent_dtype: float32"):
+        latents(tmp_path, "float16").pack(latent, "image abc")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_latent_that_is_not_finite_is_refused_with_the_images_name(tmp_path: Path, dtype: str, value: float) -> None:
+    latent = np.full((2, 3, 4), value, np.float32)
+    with pytest.raises(InputError, match="latent of image abc is not finite"):
+        latents(tmp_path, dtype).pack(latent, "image abc")

@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefopt.config.score import VisitConfig
+from prefopt.config.base import Size
+from prefopt.config.score import SizeConditioning, VisitConfig
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore, pack_array
-from prefopt.data.visits import Example, latent_key, plan_visits, read_visits, visit_noise
+from prefopt.data.store import LatentStore
+from prefopt.data.visits import Example, bucket_batches, bucket_rows, latent_key, read_visits, visit_noise
 from prefopt.errors import InputError
+from tests.kit.plans import planned
 
 SHAPE = (2, 3, 3)
+FAMILY = {"shape": list(SHAPE), "dtype": "float32"}
 
 
 def examples(pairs: int, votes: int = 1) -> list[Example]:
@@ -27,7 +31,7 @@ def examples(pairs: int, votes: int = 1) -> list[Example]:
 
 
 def plan(some: list[Example], count: int, **config: object) -> pa.Table:
-    return plan_visits(some, count, VisitConfig.model_validate(config), 1000)
+    return planned(some, count, VisitConfig.model_validate(config)).visits
 
 
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 30), st.integers(0, 20), st.randoms())
@@ -107,12 +111,12 @@ def test_no_examples_no_plan() -> None:
         plan([], 3)
 
 
-def filled(place: Path, visits: pa.Table) -> tuple[RowStore, dict[str, np.ndarray]]:
+def filled(place: Path, visits: pa.Table) -> tuple[LatentStore, dict[str, np.ndarray]]:
     """A store with a known latent for each key of a plan."""
     keys = sorted({key for side in (0, 1) for key in visits[f"latent_key_{side}"].to_pylist()})
     latents = {key: np.full(SHAPE, n, dtype=np.float32) for n, key in enumerate(keys)}
-    store = RowStore(Storage(str(place)), "x0", {})
-    store.append(pa.table({"key": keys, "x0": pa.array([pack_array(latents[key]) for key in keys], pa.binary())}))
+    store = LatentStore(Storage(str(place)), "x0", FAMILY)
+    store.append(pa.table({"key": keys, "x0": [store.pack(latents[key], key) for key in keys]}))
     store.refresh()
     return store, latents
 
@@ -120,7 +124,7 @@ def filled(place: Path, visits: pa.Table) -> tuple[RowStore, dict[str, np.ndarra
 def test_read_visits_gives_what_the_store_holds(tmp_path: Path) -> None:
     visits = plan(examples(6), 12, flip=0.5)
     store, latents = filled(tmp_path, visits)
-    batch = read_visits(visits.slice(3, 5), store, None, SHAPE)
+    batch = read_visits(visits.slice(3, 5), store, None, "image")
     rows = visits.slice(3, 5).to_pylist()
     assert batch.visit_ids == [row["visit_id"] for row in rows]
     assert batch.xt_0 is None
@@ -137,11 +141,11 @@ def test_read_visits_reads_inverted_latents(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, visits)
     keys = visits["inverted_key"].to_pylist()
     sides = {s: [np.full(SHAPE, 10 * s + n, np.float32) for n in range(6)] for s in (0, 1)}
-    inverted = RowStore(Storage(str(tmp_path)), "inverted", {})
-    columns = {f"xt_{s}": pa.array([pack_array(x) for x in arrays], pa.binary()) for s, arrays in sides.items()}
+    inverted = LatentStore(Storage(str(tmp_path)), "inverted", FAMILY)
+    columns = {f"xt_{s}": [inverted.pack(x, "x_t") for x in arrays] for s, arrays in sides.items()}
     inverted.append(pa.table({"key": keys, **columns}))
     inverted.refresh()
-    batch = read_visits(visits, store, inverted, SHAPE)
+    batch = read_visits(visits, store, inverted, "image")
     assert batch.xt_0 is not None
     assert batch.xt_1 is not None
     assert np.array_equal(batch.xt_0, np.stack(sides[0]))
@@ -153,7 +157,7 @@ def test_a_visit_without_its_latent_is_refused(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, visits)
     other = plan([replace(e, image_0="unknown") for e in examples(2)], 2)
     with pytest.raises(InputError, match="run the score stage"):
-        read_visits(other, store, None, SHAPE)
+        read_visits(other, store, None, "image")
 
 
 def test_noise_belongs_to_the_visit() -> None:
@@ -167,3 +171,116 @@ def test_a_pairs_examples_share_nothing_random() -> None:
     for row in plan(examples(1, 3), 30).to_pylist():
         times[row["pair_id"]].add(row["t_0"])
     assert len(times["pair 0"]) > 20
+
+
+TALL, SQUARE, WIDE = Size(40, 24), Size(32, 32), Size(24, 40)
+BUCKETS = (TALL, SQUARE, WIDE)
+
+
+def shaped(kinds: Sequence[int]) -> tuple[list[Example], dict[str, Size]]:
+    """A pair for each kind: 0 tall, 1 square, 2 wide."""
+    some = examples(len(kinds))
+    sizes = {image: BUCKETS[kind] for e, kind in zip(some, kinds, strict=True) for image in (e.image_0, e.image_1)}
+    return some, sizes
+
+
+KINDS = st.lists(st.integers(0, 2), min_size=1, max_size=9)
+
+
+@given(KINDS, st.integers(1, 4), st.integers(1, 8), st.integers(0, 6))
+def test_with_buckets_a_longer_plan_extends_a_shorter_one(
+    kinds: list[int], micro: int, batches: int, more: int
+) -> None:
+    some, sizes = shaped(kinds)
+
+    def made(count: int, examples: list[Example]) -> pa.Table:
+        return planned(examples, count, VisitConfig(), buckets=BUCKETS, originals=sizes, micro_batch=micro).visits
+
+    long = made((batches + more) * micro, some)
+    assert made(batches * micro, some[::-1]).equals(long.slice(0, batches * micro))
+
+
+@given(KINDS, st.integers(1, 4), st.integers(1, 12))
+def test_every_micro_batch_is_of_one_bucket_and_no_visit_is_lost(kinds: list[int], micro: int, batches: int) -> None:
+    """What is drawn is planned once or waits, and in each bucket the drawn order stays."""
+    some, sizes = shaped(kinds)
+    visits, waiting = planned(some, batches * micro, VisitConfig(), buckets=BUCKETS, originals=sizes, micro_batch=micro)
+    rows = visits.to_pylist()
+    assert visits["position"].to_pylist() == list(range(batches * micro))
+    for start in range(0, len(rows), micro):
+        assert len({tuple(row["target"]) for row in rows[start : start + micro]}) == 1
+    drawn = plan(some, len(rows) + waiting).to_pylist()
+    assert {row["visit_id"] for row in rows} <= {row["visit_id"] for row in drawn}
+    assert len({row["visit_id"] for row in rows}) == len(rows)
+    of_pair = {example.pair_id: BUCKETS[kind] for example, kind in zip(some, kinds, strict=True)}
+    for bucket in BUCKETS:
+        here = [row["visit_id"] for row in rows if tuple(row["target"]) == bucket]
+        assert here == [row["visit_id"] for row in drawn if of_pair[row["pair_id"]] == bucket][: len(here)]
+    assert waiting <= len(BUCKETS) * (micro - 1)
+
+
+def test_what_waits_at_an_epochs_end_goes_on_into_the_next() -> None:
+    """Three tall pairs and three square ones in micro-batches of two: two of an epoch's six visits wait."""
+    some, sizes = shaped([0, 0, 0, 1, 1, 1])
+    visits, waiting = planned(some, 12, VisitConfig(), buckets=BUCKETS, originals=sizes, micro_batch=2)
+    assert Counter(visits["pair_id"].to_pylist()) == dict.fromkeys((e.pair_id for e in some), 2)
+    assert waiting == 0
+    draws = [set(visits.slice(start, 2)["draw"].to_pylist()) for start in range(0, 12, 2)]
+    assert draws.count({0, 1}) == 2
+
+
+def test_the_micro_batchs_size_moves_no_visit_within_its_bucket() -> None:
+    some, sizes = shaped([0, 1, 0, 1, 2, 0, 1])
+    orders = []
+    for micro in (1, 2, 5):
+        rows = planned(some, 60, VisitConfig(), buckets=BUCKETS, originals=sizes, micro_batch=micro).visits.to_pylist()
+        orders.append([row["visit_id"] for row in rows if tuple(row["target"]) == SQUARE][:15])
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_with_one_bucket_the_micro_batchs_size_changes_nothing() -> None:
+    plans = [planned(examples(7), 24, VisitConfig(), micro_batch=micro) for micro in (1, 3, 8)]
+    assert all(made.visits.equals(plans[0].visits) and made.waiting == 0 for made in plans)
+
+
+def test_sizes_of_a_visit_by_hand() -> None:
+    """100 x 30 covers 40 x 24 at 80 x 24: 20 rows above are cut away. 60 x 45 does at 40 x 30, with 3 columns left of
+    the cut; mirrored too. And 41 x 24 has its odd row below."""
+    (example,) = examples(1)
+    for second, crop in ((Size(60, 45), [0, 3]), (Size(41, 24), [0, 0])):
+        originals = {example.image_0: Size(100, 30), example.image_1: second}
+        made = planned([example], 1, VisitConfig(flip=1.0), buckets=(TALL, WIDE), originals=originals)
+        (row,) = made.visits.to_pylist()
+        assert (row["target"], row["original_0"], row["original_1"]) == ([40, 24], [100, 30], list(second))
+        assert (row["crop_0"], row["crop_1"]) == ([20, 0], crop)
+
+
+@pytest.mark.parametrize(("flip", "left"), [(0.0, 2), (1.0, 3)])
+def test_a_mirrored_image_has_its_crop_mirrored(flip: float, left: int) -> None:
+    """32 x 37 is cut to 32 x 32: of the five columns too many two go on the left, or three of the mirrored image."""
+    (example,) = examples(1)
+    originals = {example.image_0: Size(32, 37), example.image_1: Size(37, 32)}
+    (row,) = planned([example], 1, VisitConfig(flip=flip), originals=originals).visits.to_pylist()
+    assert (row["crop_0"], row["crop_1"]) == ([0, left], [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [("image", [100, 30, 20, 0, 40, 24]), ("target", [40, 24, 0, 0, 40, 24])]
+)
+def test_what_is_read_are_sdxls_time_ids(tmp_path: Path, told: SizeConditioning, expected: list[int]) -> None:
+    (example,) = examples(1)
+    originals = {example.image_0: Size(100, 30), example.image_1: Size(40, 24)}
+    visits = planned([example], 2, VisitConfig(), buckets=(TALL,), originals=originals).visits
+    store, _ = filled(tmp_path, visits)
+    batch = read_visits(visits, store, None, told)
+    assert batch.time_ids.tolist() == [expected] * 2 + [[40, 24, 0, 0, 40, 24]] * 2
+
+
+def test_batches_of_one_bucket() -> None:
+    some, sizes = shaped([0, 1, 1, 0, 1])
+    visits = planned(some, 5, VisitConfig(), buckets=BUCKETS, originals=sizes).visits
+    rows = bucket_rows(visits)
+    assert list(rows) == [SQUARE, TALL]
+    targets = [tuple(target) for target in visits["target"].to_pylist()]
+    assert rows[SQUARE] == [row for row, target in enumerate(targets) if target == SQUARE]
+    assert bucket_batches(visits, 2) == [rows[SQUARE][:2], rows[SQUARE][2:], rows[TALL]]

@@ -8,19 +8,31 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from prefopt.data.framing import time_ids
 from prefopt.data.storage import Storage
-from prefopt.data.store import unpack_arrays
 from prefopt.data.tables import read_tables
-from prefopt.data.visits import LATENT_DTYPE
 from prefopt.diffusion.inversion import invert
-from prefopt.distributed.inversions import InvertVisits
-from prefopt.distributed.stores import inverted_store, latent_store
-from prefopt.errors import ConfigError
+from prefopt.distributed.inversions import InvertVisits, append_inverted
+from prefopt.distributed.stores import inverted_stores, latent_stores
+from prefopt.errors import ConfigError, InputError
 from prefopt.models.families import encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY
+from tests.kit.models import SIZE, TINY
 from tests.kit.training import training_config, training_context
 from tests.kit.weights import lora_directory
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "is not finite"), (7e4, "which float16 cannot hold")])
+def test_an_inversion_that_cannot_be_stored_is_named(tmp_path: Path, value: float, message: str) -> None:
+    config = training_config(Path("world"), tmp_path, inversion="renoise", score={"latent_dtype": "float16"})
+    store = inverted_stores(Storage(str(tmp_path)), config)[SIZE]
+    visits = pa.table({"inverted_key": ["k", "l"], "pair_id": ["first", "second"]})
+    xt = np.zeros((2, 3, 12, 8, 8), np.float32)
+    xt[0, 2] = value
+    append_inverted(store, visits, xt)
+    xt[1, 1] = value
+    with pytest.raises(InputError, match=f"The latent of image_1 of pair second, inverted, .*{message}"):
+        append_inverted(store, visits, xt)
 
 
 def test_averaging_and_regularisation_have_stores_of_their_own(tmp_path: Path) -> None:
@@ -32,10 +44,10 @@ def test_averaging_and_regularisation_have_stores_of_their_own(tmp_path: Path) -
     for name, more in ways.items():
         config = training_config(model, tmp_path / "store", inversion="renoise", visits=visits | more)
         context = training_context(tmp_path / name, config)
-        store = inverted_store(context.store, config)
+        store = inverted_stores(context.store, config)[SIZE]
         store.refresh()
         keys = read_tables(context.parents["score"], "visits-")["inverted_key"].to_pylist()
-        seen[name] = unpack_arrays(store.get(keys, ["xt_0"])["xt_0"], LATENT_SHAPE, LATENT_DTYPE)
+        seen[name] = store.latents(keys, "xt_0")
     assert len(list((tmp_path / "store" / "inverted").iterdir())) == 3
     assert np.isfinite(seen["regular"]).all()
     assert np.abs(seen["average"] - seen["plain"]).max() > 1e-3
@@ -68,15 +80,17 @@ def test_a_visit_is_inverted_by_the_reference(tmp_path: Path, family: str, kind:
     pipeline.load_lora_weights(str(lora))
     rows = visits.to_pylist()
     texts = ["" if row["drop_prompt"] else text for row, text in zip(rows, prompts, strict=True)]
-    told = encode_prompts(load_pipeline(config.model, unet=None), texts, RESOLUTION)
-    latents, inverted = latent_store(store, config), inverted_store(store, config)
+    told = encode_prompts(load_pipeline(config.model, unet=None), texts)
+    latents, inverted = latent_stores(store, config)[SIZE], inverted_stores(store, config)[SIZE]
     for opened in (latents, inverted):
         opened.refresh()
     for side in (0, 1):
-        x0 = latents.get([row[f"latent_key_{side}"] for row in rows], ["x0"])["x0"]
+        x0 = latents.latents([row[f"latent_key_{side}"] for row in rows], "x0")
+        sizes = [time_ids(row[f"original_{side}"], row[f"crop_{side}"], row["target"], "image") for row in rows]
+        of_side = told.sized(np.array(sizes))
         expected = invert(
-            lambda x, t: predict(pipeline.unet, x, t, told),
-            torch.from_numpy(unpack_arrays(x0, LATENT_SHAPE, LATENT_DTYPE)),
+            lambda x, t, told=of_side: predict(pipeline.unet, x, t, told),
+            torch.from_numpy(x0),
             torch.tensor([row[f"t_{side}"] for row in rows]),
             noise_schedule(pipeline),
             num_steps=config.score.visits.steps,
@@ -84,10 +98,9 @@ def test_a_visit_is_inverted_by_the_reference(tmp_path: Path, family: str, kind:
             grid=config.score.visits.grid,
             prediction_type=kind,
         )
-        cells = inverted.get([row["inverted_key"] for row in rows], [f"xt_{side}"])[f"xt_{side}"]
-        found = unpack_arrays(cells, LATENT_SHAPE, LATENT_DTYPE)
+        found = inverted.latents([row["inverted_key"] for row in rows], f"xt_{side}")
         assert np.allclose(found, expected.numpy(), atol=1e-4)
-    elsewhere = inverted_store(store, training_config(model, tmp_path / "filled", inversion="renoise"))
+    elsewhere = inverted_stores(store, training_config(model, tmp_path / "filled", inversion="renoise"))[SIZE]
     elsewhere.refresh()
     keys = [row["inverted_key"] for row in rows]
     assert elsewhere.missing(keys) == keys

@@ -11,16 +11,16 @@ import torch
 from prefopt.config import RunConfig
 from prefopt.data.store import RowStore
 from prefopt.data.visits import visit_noise
-from prefopt.diffusion import add_noise, denoising_error
+from prefopt.diffusion import add_noise, denoising_error, target_noise
 from prefopt.distributed.references import ReferenceErrors, check_references
-from prefopt.distributed.stores import latent_store, reference_family, reference_key, reference_store
+from prefopt.distributed.stores import VisitReader, latent_stores, reference_family, reference_key, reference_stores
 from prefopt.distributed.training.job import PROMPTS
 from prefopt.errors import GuardError, InputError
-from prefopt.models.families import encode_prompts
+from prefopt.models.families import encode_prompts, predict
 from prefopt.models.loading import load_pipeline, noise_schedule
 from prefopt.stages.base import StageContext
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import LATENT_SHAPE, SIZE, tiny_pipeline, tiny_sdxl_pipeline
 from tests.kit.training import read_steps, training_config, training_context
 from tests.kit.workers import WorkerGroup
 
@@ -54,9 +54,9 @@ def test_errors_are_those_of_the_base_model_by_hand(model: Path, tmp_path: Path)
     plan, prompts = planned(made)
     row = plan.slice(5, 1).to_pylist()[0]
     pipeline = load_pipeline(made.config.model, vae=None)
-    latents = latent_store(made.store, made.config)
+    latents = latent_stores(made.store, made.config)[SIZE]
     latents.refresh()
-    states = encode_prompts(pipeline, ["" if row["drop_prompt"] else prompts[row["prompt"]]], RESOLUTION).states
+    states = encode_prompts(pipeline, ["" if row["drop_prompt"] else prompts[row["prompt"]]]).states
     noise = torch.from_numpy(visit_noise(row["visit_id"], LATENT_SHAPE))[None]
     for side in (0, 1):
         cell = latents.get([row[f"latent_key_{side}"]], ["x0"])["x0"][0].as_py()
@@ -66,6 +66,35 @@ def test_errors_are_those_of_the_base_model_by_hand(model: Path, tmp_path: Path)
         with torch.no_grad():
             error = denoising_error(pipeline.unet(xt, t, encoder_hidden_states=states).sample, noise)
         assert row[f"reference_{side}"] == pytest.approx(float(error), rel=1e-5)
+
+
+@pytest.mark.parametrize("inversion", ["none", "renoise"])
+def test_buckets_are_measured_apart_and_come_back_in_order(tmp_path: Path, inversion: str) -> None:
+    """Of SDXL, by hand: with each image's own time ids."""
+    buckets = {"buckets": [[32, 32], [40, 24], [24, 48]]}
+    made = context(tiny_sdxl_pipeline(tmp_path / "sdxl"), tmp_path, inversion=inversion, score=buckets)
+    plan, prompts = planned(made)
+    pipeline = load_pipeline(made.config.model, vae=None)
+    reader = VisitReader(made.store, made.config)
+    reader.refresh()
+    for number in (0, 4, 8, 21):
+        one = plan.slice(number, 1)
+        row, read = one.to_pylist()[0], reader.read(one)
+        told = encode_prompts(pipeline, ["" if row["drop_prompt"] else prompts[row["prompt"]]])
+        for side, x0 in enumerate((read.x0_0, read.x0_1)):
+            t, latent = torch.tensor([row[f"t_{side}"]]), torch.from_numpy(x0)
+            stored = (read.xt_0, read.xt_1)[side]
+            if stored is None:
+                noise = torch.from_numpy(read.noise())
+                xt = add_noise(latent, noise, t, noise_schedule(pipeline))
+            else:
+                xt = torch.from_numpy(stored)
+                noise = target_noise(latent, xt, t, noise_schedule(pipeline))
+            ids = [[*row[f"original_{side}"], *row[f"crop_{side}"], *row["target"]]]
+            with torch.no_grad():
+                predicted = predict(pipeline.unet, xt, t, told.sized(np.array(ids)))
+            assert row[f"reference_{side}"] == pytest.approx(float(denoising_error(predicted, noise)), rel=1e-4)
+    assert check_references(made.config, made.store, plan, prompts, CPU) == 0.0
 
 
 def test_the_same_errors_whatever_else_is_measured(model: Path, tmp_path: Path) -> None:
@@ -106,7 +135,7 @@ def test_cached_and_live_references_train_alike(model: Path, tmp_path: Path, gro
 
 
 def family(**options: Any) -> dict[str, Any]:
-    return reference_family(training_config(Path("world"), Path("store"), **options))
+    return reference_family(training_config(Path("world"), Path("store"), **options), SIZE)
 
 
 def test_everything_that_changes_an_error_has_a_store_of_its_own() -> None:
@@ -133,4 +162,4 @@ def test_a_plan_without_errors_is_refused(model: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="48 of 48 have none"):
         prepare(replace(made, config=wanted))
-    assert reference_store(made.store, wanted).missing(["x"]) == ["x"]
+    assert reference_stores(made.store, wanted)[SIZE].missing(["x"]) == ["x"]

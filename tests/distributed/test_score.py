@@ -1,5 +1,6 @@
 """Reward models that misbehave, padding, and pixels read where they lie."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.distributed.costly import CostlyRows, scored_images
+from prefopt.distributed.costly import CostlyRows, Latent, scored_images
 from prefopt.distributed.pixels import read_pixels
 from prefopt.distributed.score import ScoreImages
 from prefopt.distributed.stores import reward_key, reward_store
@@ -67,7 +70,7 @@ def score_with(
     store, work = Storage(str(place / "store")), Storage(str(place / "work"))
     costly = CostlyRows(config, config.ingest.sources, store, work, quiet)
     todo, concerned = costly._image_work(
-        read_tables(ingested, "images-"), read_tables(ingested, "pairs-"), ("fake",), {}
+        read_tables(ingested, "images-"), read_tables(ingested, "pairs-"), ("fake",), ()
     )
     assert concerned == ["fake"]
     work.write_table("images.parquet", todo)
@@ -131,6 +134,35 @@ def _means(world: Path, ingested: StageOutput) -> list[tuple[str, float]]:
     places = read_tables(ingested, "images-").sort_by(order).to_pylist()
     found = read_pixels(config.ingest.sources, places, config.ingest.limits)
     return [(image_id, np.float32(np.asarray(image).mean()).item()) for image_id, image in found]
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "is not finite"), (1e5, "reaches 100000, which float16")])
+def test_an_image_whose_latent_cannot_be_stored_is_named(
+    tmp_path: Path,
+    world: Path,
+    ingested: StageOutput,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+    message: str,
+) -> None:
+    config = config_of(tmp_path, world)
+    store, work = Storage(str(tmp_path / "store")), Storage(str(tmp_path / "work"))
+    images = read_tables(ingested, "images-")
+    latents = [Latent(Size(32, 32), image, False) for image in images["image_id"].to_pylist()]
+    costly = CostlyRows(config, config.ingest.sources, store, work, quiet)
+    todo, _ = costly._image_work(images, read_tables(ingested, "pairs-"), (), latents)
+    work.write_table("images.parquet", todo)
+    broken = todo["image_id"][9].as_py()
+
+    def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+        made = torch.zeros(len(pixels), 12, 8, 8)
+        made[1] = value if next(batches) else 0.0
+        return made
+
+    batches = itertools.count()
+    monkeypatch.setattr("prefopt.distributed.score.encode_images", encode)
+    with pytest.raises(InputError, match=f"The latent of image {broken} {message}"):
+        ScoreImages(config, config.ingest.sources, store, work, [])({"start": 0, "count": 16})
 
 
 def test_pixels_are_read_where_they_lie(world: Path, ingested: StageOutput) -> None:

@@ -15,7 +15,7 @@ from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.errors import InputError
 from prefopt.models.loading import load_pipeline
 from prefopt.stages.train import prepare
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline, tiny_unet
+from tests.kit.models import LATENT_SHAPE, tiny_pipeline, tiny_sdxl_pipeline, tiny_unet
 from tests.kit.training import training_config, training_context
 from tests.kit.weights import lora_directory
 
@@ -35,7 +35,7 @@ def _reader(
     job, _ = prepare(training_context(root, config))
     pipeline = load_pipeline(config.model, vae=None)
     texts = job.work.read_table("prompts.parquet")["prompt"].to_pylist()
-    prompts = PromptEmbeddings(pipeline, texts, RESOLUTION, batch=4, cache_mb=1)
+    prompts = PromptEmbeddings(pipeline, texts, batch=4, cache_mb=1)
     return StepReader(job, prompts, HOW, rank=rank, world_size=workers), job, prompts
 
 
@@ -125,6 +125,63 @@ def test_reading_ahead_does_not_change_what_is_read(tmp_path: Path, model: Path)
     in_order = [reader.get(step, 6)[0] for step in range(6)]
     fresh = StepReader(job, prompts, HOW, rank=0, world_size=1)
     assert all(_same(fresh.get(step, 6)[0], in_order[step]) for step in (4, 0, 1))
+
+
+BUCKETS = [[32, 32], [40, 24], [24, 48]]
+"""For the kit's square, tall and wide pairs."""
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl_pipeline(tmp_path_factory.mktemp("batches") / "sdxl")
+
+
+def test_a_micro_batch_is_of_one_bucket_for_every_worker_count(tmp_path: Path, model: Path) -> None:
+    whole, job, prompts = _reader(tmp_path, model, score={"buckets": BUCKETS}, inversion="renoise")
+    halves = [StepReader(job, prompts, HOW, rank=rank, world_size=2) for rank in (0, 1)]
+    shapes, mixed = set(), 0
+    for step in range(6):
+        both = whole.get(step, 6)
+        targets = job.work.read_table(PLAN)["target"].to_pylist()[8 * step : 8 * step + 8]
+        for rank, batch in enumerate(both):
+            (height, width), *others = targets[4 * rank : 4 * rank + 4]
+            assert others == [[height, width]] * 3
+            assert batch.xt.shape == batch.target.shape == (8, 4, height // 4, width // 4)
+            assert _same(halves[rank].get(step, 6)[0], batch)
+        shapes |= {batch.xt.shape for batch in both}
+        mixed += both[0].xt.shape != both[1].xt.shape
+    assert len(shapes) == 3
+    assert mixed, "a step may hold micro-batches of two buckets"
+
+
+@pytest.mark.parametrize("told", ["image", "target"])
+def test_winner_and_loser_are_told_their_own_sizes(tmp_path: Path, sdxl: Path, told: str) -> None:
+    score = {"buckets": BUCKETS, "size_conditioning": told}
+    reader, job, _ = _reader(tmp_path, sdxl, score=score)
+    rows = job.work.read_table(PLAN).to_pylist()
+    seen = torch.cat([b.conditioning.time_ids for step in range(6) for b in reader.get(step, 6)])
+    for number, row in enumerate(rows):
+        batch, place = divmod(number, 4)
+        winner = 0 if row["label"] > 0.5 else 1
+        for side, image in enumerate((winner, 1 - winner)):
+            own = [*row[f"original_{image}"], *row[f"crop_{image}"], *row["target"]]
+            expected = own if told == "image" else [*row["target"], 0, 0, *row["target"]]
+            assert seen[8 * batch + 4 * side + place].tolist() == expected
+    assert {tuple(row["crop_0"]) for row in rows} > {(0, 0)}
+
+
+@pytest.mark.parametrize("inversion", ["none", "renoise"])
+def test_float16_latents_are_used_in_float32(tmp_path: Path, model: Path, inversion: str) -> None:
+    readers = [
+        _reader(tmp_path / dtype, model, inversion=inversion, score={"latent_dtype": dtype})
+        for dtype in ("float32", "float16")
+    ]
+    (wide, _), (narrow, _) = (reader.get(0, 6) for reader, _, _ in readers)
+    assert wide.xt.dtype == wide.target.dtype == narrow.xt.dtype == narrow.target.dtype == torch.float32
+    assert not torch.equal(wide.xt, narrow.xt)
+    assert torch.allclose(wide.xt, narrow.xt, rtol=2**-9, atol=2**-9)
+    if inversion == "none":
+        assert torch.equal(wide.target, narrow.target)
 
 
 def test_a_missing_latent_is_refused(tmp_path: Path, model: Path) -> None:

@@ -9,7 +9,7 @@ from prefopt.distributed.training import prompts as module
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import Conditioning, Pipeline, encode_prompts
 from prefopt.models.loading import load_pipeline
-from tests.kit.models import RESOLUTION, TINY, TOKENS, WIDTH
+from tests.kit.models import TINY, TOKENS, WIDTH
 
 TEXTS = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("circle", "square", "cross")]
 BATCH = 4
@@ -28,16 +28,16 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Every batch of texts that is encoded."""
     batches: list[list[str]] = []
 
-    def note(pipeline: Pipeline, texts: Sequence[str], resolution: int) -> Conditioning:
+    def note(pipeline: Pipeline, texts: Sequence[str]) -> Conditioning:
         batches.append(list(texts))
-        return encode_prompts(pipeline, texts, resolution)
+        return encode_prompts(pipeline, texts)
 
     monkeypatch.setattr(module, "encode_prompts", note)
     return batches
 
 
 def _same(a: Conditioning, b: Conditioning) -> bool:
-    pairs = ((a.states, b.states), (a.pooled, b.pooled), (a.time_ids, b.time_ids))
+    pairs = ((a.states, b.states), (a.pooled, b.pooled))
     return all(x is y is None or (x is not None and y is not None and torch.equal(x, y)) for x, y in pairs)
 
 
@@ -48,7 +48,7 @@ def test_what_was_kept_changes_nothing(
     monkeypatch.setattr(module, "_MB", 1000)
     one = 4 * TOKENS * WIDTH  # 2 kB
     makers = [
-        PromptEmbeddings(pipelines[family], TEXTS, RESOLUTION, batch=BATCH, cache_mb=cache)
+        PromptEmbeddings(pipelines[family], TEXTS, batch=BATCH, cache_mb=cache)
         for cache in (0, 1 + 2 * one // 1000, 1000)
     ]
     draw = random.Random(0)
@@ -57,7 +57,7 @@ def test_what_was_kept_changes_nothing(
         empty = [draw.random() < 0.3 for _ in indices]
         first, *others = (maker.get(indices, empty) for maker in makers)
         assert all(_same(first, other) for other in others)
-        fresh = PromptEmbeddings(pipelines[family], TEXTS, RESOLUTION, batch=BATCH)
+        fresh = PromptEmbeddings(pipelines[family], TEXTS, batch=BATCH)
         alone = Conditioning.cat([fresh.get([i], [e]) for i, e in zip(indices, empty, strict=True)])
         assert _same(first, alone)
 
@@ -65,7 +65,7 @@ def test_what_was_kept_changes_nothing(
 def test_each_prompt_is_encoded_once_while_there_is_room(
     pipelines: dict[str, Pipeline], encoded: list[list[str]]
 ) -> None:
-    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, RESOLUTION, batch=BATCH, cache_mb=1)
+    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, batch=BATCH, cache_mb=1)
     maker.get([0, 1, 0, 2], [False, False, False, True])
     assert encoded == [[TEXTS[0], TEXTS[1], "", ""]]
     maker.get([0, 1, 5], [True, False, False])
@@ -73,7 +73,7 @@ def test_each_prompt_is_encoded_once_while_there_is_room(
 
 
 def test_sdxl_encodes_anew_and_duplicates_once(pipelines: dict[str, Pipeline], encoded: list[list[str]]) -> None:
-    maker = PromptEmbeddings(pipelines["sdxl"], TEXTS, RESOLUTION, batch=BATCH, cache_mb=1000)
+    maker = PromptEmbeddings(pipelines["sdxl"], TEXTS, batch=BATCH, cache_mb=1000)
     for _ in range(2):
         maker.get([3, 3, 3], [False, False, False])
     assert encoded == [[TEXTS[3], "", "", ""]] * 2
@@ -82,7 +82,7 @@ def test_sdxl_encodes_anew_and_duplicates_once(pipelines: dict[str, Pipeline], e
 def test_more_prompts_than_a_batch_are_cut_into_whole_batches(
     pipelines: dict[str, Pipeline], encoded: list[list[str]]
 ) -> None:
-    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, RESOLUTION, batch=BATCH)
+    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, batch=BATCH)
     assert maker.get(range(9), [False] * 9).states.shape[0] == 9
     assert [len(texts) for texts in encoded] == [BATCH] * 3
 
@@ -91,7 +91,7 @@ def test_what_is_used_least_recently_goes_first(
     pipelines: dict[str, Pipeline], encoded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MB", 4 * TOKENS * WIDTH)
-    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, RESOLUTION, batch=1, cache_mb=2)
+    maker = PromptEmbeddings(pipelines["sd15"], TEXTS, batch=1, cache_mb=2)
     for index in (0, 1, 0, 2, 0, 1):
         maker.get([index], [False])
     assert encoded == [[TEXTS[0]], [TEXTS[1]], [TEXTS[2]], [TEXTS[1]]]

@@ -15,18 +15,17 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from prefopt.config import RunConfig
-from prefopt.data.schema import VISITS
-from prefopt.data.visits import VisitBatch, read_visits
+from prefopt.data.visits import VisitBatch
 from prefopt.distributed.inversions import VisitInverter
-from prefopt.distributed.stores import inverted_store, latent_store
+from prefopt.distributed.stores import VisitReader, inverted_stores
 from prefopt.distributed.training.job import PLAN, PROMPTS
 from prefopt.errors import ConfigError
-from prefopt.models.families import encode_prompts, predict
+from prefopt.models.families import predict
 from prefopt.models.loading import load_pipeline, noise_schedule
 from prefopt.stages.base import StageContext
 from prefopt.stages.train import prepare
 from tests.distributed.test_training_runs import digests, interrupt, steps
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import SIZE, conditioning_of, tiny_pipeline
 from tests.kit.training import training_config, training_context, with_workers
 from tests.kit.workers import WorkerGroup
 
@@ -99,13 +98,12 @@ def inverted_by_hand(context: StageContext, unet: torch.nn.Module, first: int, c
     job, _ = prepare(replace(context, output=context.output.child("again")))
     rows = pq.read_table(job.work.open_input(PLAN)).slice(first, count)
     texts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
-    latents, stored = latent_store(context.store, context.config), inverted_store(context.store, context.config)
-    for store in (latents, stored):
-        store.refresh()
-    visits = read_visits(rows.select(VISITS.names), latents, stored, LATENT_SHAPE)
+    reader = VisitReader(context.store, context.config)
+    reader.refresh()
+    visits = reader.read(rows)
     pipeline = load_pipeline(context.config.model, vae=None, unet=None)
     prompts = ["" if row["drop_prompt"] else texts[row["prompt"]] for row in rows.to_pylist()]
-    told = encode_prompts(pipeline, prompts, RESOLUTION).repeat(2)
+    told = conditioning_of(pipeline, prompts).repeat(2)
     inverter = VisitInverter(context.config, pipeline, torch.device("cpu"))
     return visits, inverter(visits, lambda x, t: predict(unet, x, t, told))
 
@@ -162,13 +160,13 @@ def test_the_policy_trains_on_what_it_inverted(lab: Lab) -> None:
     found = []
     for family in by_policy:
         models = {name: family[name] for name in ("model", "policy")}
-        store = inverted_store(context.store, context.config, models)
+        store = inverted_stores(context.store, context.config, models)[SIZE]
         store.refresh()
         rows = read_plan(context).slice(3 * 8, 8)
         if not store.missing(rows["inverted_key"].to_pylist()):
-            latents = latent_store(context.store, context.config)
-            latents.refresh()
-            read = read_visits(rows.select(VISITS.names), latents, store, LATENT_SHAPE)
+            reader = VisitReader(context.store, context.config, models)
+            reader.refresh()
+            read = reader.read(rows)
             assert read.xt_0 is not None
             assert read.xt_1 is not None
             found.append(np.stack([read.xt_0, read.xt_1]))

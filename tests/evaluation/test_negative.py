@@ -13,9 +13,9 @@ from prefopt.config.root import ModelConfig
 from prefopt.diffusion.negative import negative_guidance
 from prefopt.evaluation.generation import ImageGenerator, initial_noise
 from prefopt.evaluation.negative import mixed_negative, with_negative
-from prefopt.models.families import Conditioning, encode_prompts, predict
+from prefopt.models.families import Conditioning, predict
 from prefopt.models.loading import load_pipeline
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY, conditioning_of
 
 TASK = ("a red circle", 0)
 SAMPLER = SamplerConfig(steps=2, guidance=3.0, resolution=RESOLUTION)
@@ -55,7 +55,7 @@ def test_the_first_latent_follows_the_papers_guidance(models: dict[str, ModelCon
     scheduler.set_timesteps(1)
     t = scheduler.timesteps[0]
     start = scheduler.scale_model_input(noise * scheduler.init_noise_sigma, t)
-    told, empty = (encode_prompts(positive, [text], RESOLUTION) for text in (TASK[0], ""))
+    told, empty = (conditioning_of(positive, [text]) for text in (TASK[0], ""))
     if empty.pooled is not None:  # SDXL's pipeline takes zeros for an empty prompt
         empty = Conditioning(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled), empty.time_ids)
     at = torch.as_tensor(float(t))[None]

@@ -5,18 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import digest, row_normal, row_uniform
 from prefopt.data.schema import IMAGES, LABELS, PAIRS, QUARANTINE, SCORES, TRUTH, VOTES
 from prefopt.data.storage import Storage
-from prefopt.data.store import pack_array
 from prefopt.data.visits import latent_key
-from prefopt.distributed.stores import latent_store
+from prefopt.distributed.stores import latent_stores
 from prefopt.stages.base import StageContext
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, tiny_pipeline
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, SIZE, tiny_pipeline
 from tests.kit.stages import finished, pair_row
 
 COLOURS, SHAPES = ("red", "blue", "green", "yellow"), ("circle", "square", "cross", "triangle")
@@ -240,5 +238,6 @@ def _refused() -> list[dict[str, Any]]:
 
 def _fill_latents(store: Storage, config: RunConfig, pairs: list[dict[str, Any]]) -> None:
     keys = sorted({latent_key(row[f"image_{side}"], False) for row in pairs for side in (0, 1)})
-    cells = [pack_array(row_normal(LATENT_SHAPE, 0, "x0", key).astype(np.float32)) for key in keys]
-    latent_store(store, config).append(pa.table({"key": keys, "x0": pa.array(cells, pa.binary())}))
+    latents = latent_stores(store, config)[SIZE]
+    cells = [latents.pack(row_normal(LATENT_SHAPE, 0, "x0", key), key) for key in keys]
+    latents.append(pa.table({"key": keys, "x0": pa.array(cells, pa.binary())}))

@@ -1,8 +1,9 @@
 """Tiny random models in diffusers format, in the layouts of SD1.5 and SDXL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -14,10 +15,13 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from prefopt.config.base import Size
+from prefopt.models.families import Conditioning, Pipeline, encode_prompts
 from prefopt.world.model import build_tokenizer
 
 LATENT_SHAPE = (4, 8, 8)
 RESOLUTION = 32
+SIZE = Size.square(RESOLUTION)
 TOKENS = 16
 WIDTH = 32
 WIDTHS = (12, 20)
@@ -115,6 +119,11 @@ def tiny_sdxl_pipeline(directory: Path, seed: int = 0, *, prediction_type: str =
         add_watermarker=False,
     ).save_pretrained(str(directory))
     return directory
+
+
+def conditioning_of(pipeline: Pipeline, prompts: Sequence[str], size: Size = SIZE) -> Conditioning:
+    """What a UNet is told of prompts, for images that had this size from the start."""
+    return encode_prompts(pipeline, prompts).sized(np.array([[*size, 0, 0, *size]] * len(prompts)))
 
 
 TINY: dict[str, Callable[..., Path]] = {"sd15": tiny_pipeline, "sdxl": tiny_sdxl_pipeline}

@@ -113,7 +113,7 @@ def train_plain(job: TrainingJob, *, known: bool = False) -> PlainRun:
     pipeline = load_pipeline(job.config.model, DTYPE, unet=None, vae=None)
     how = Denoising(noise_schedule(pipeline), prediction_type(pipeline), DTYPE, torch.device("cpu"))
     texts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
-    prompts = PromptEmbeddings(pipeline, texts, job.config.score.resolution, batch=train.micro_batch)
+    prompts = PromptEmbeddings(pipeline, texts, batch=train.micro_batch)
     u = params.u if params.name == "adaptive_dpo" else MinorityConfig(source="offline")
     who = () if u.source == "offline" else AVERAGES
     models = PlainDenoisers(job, who)

@@ -10,14 +10,17 @@ import pyarrow as pa
 import torch
 
 from prefopt.config import RunConfig, parse_config
+from prefopt.config.base import Size
+from prefopt.data.framing import Framing
 from prefopt.data.ids import digest, row_normal, row_uniform
 from prefopt.data.schema import PAIRS, SCORES
 from prefopt.data.storage import Storage
-from prefopt.data.store import pack_array
+from prefopt.data.store import LatentStore, pack_array
 from prefopt.data.visits import Example, latent_key, plan_visits
-from prefopt.distributed.stores import REFERENCE_COLUMNS, latent_store
+from prefopt.distributed.stores import REFERENCE_COLUMNS, latent_stores
+from prefopt.models.shape import latent_shape
 from prefopt.stages.base import StageContext
-from tests.kit.models import LATENT_SHAPE, RESOLUTION
+from tests.kit.models import RESOLUTION
 from tests.kit.stages import finished, pair_row
 
 NUM_PAIRS = 24
@@ -31,9 +34,11 @@ def training_config(
     inversion: str = "none",
     grid: str = "exact",
     visits: dict[str, Any] | None = None,
+    score: dict[str, Any] | None = None,
     **train: Any,
 ) -> RunConfig:
-    """A config for a few steps on two micro-batches of four pairs each."""
+    """A config for a few steps on two micro-batches of four pairs each. Latents are stored in float32: tests compare
+    with what plain code computes of the same latents."""
     defaults: dict[str, Any] = {
         "method": "full",
         "steps": 6,
@@ -50,7 +55,14 @@ def training_config(
         "store": str(store),
         "model": {"path": str(model)},
         "ingest": {"sources": [{"kind": "world", "pairs": NUM_PAIRS}]},
-        "score": {"resolution": RESOLUTION, "alpha": {"reward": "world/taste"}, "panel": panel, "visits": visits},
+        "score": {
+            "resolution": RESOLUTION,
+            "latent_dtype": "float32",
+            "alpha": {"reward": "world/taste"},
+            "panel": panel,
+            "visits": visits,
+            **(score or {}),
+        },
         "train": {**defaults, **train},
         "evaluate": {"rewards": ["world/true"]},
         "cluster": {"worker_cpus": 0.5, "threads": 1},
@@ -87,7 +99,9 @@ def training_context(
         )
         for index, row in enumerate(pairs)
     ]
-    visits = plan_visits(examples, config.train.steps * config.train.global_batch, config.score.visits, 1000)
+    train, framing = config.train, Framing(config.score.sizes, _originals(pairs))
+    count = train.steps * train.global_batch
+    visits, _ = plan_visits(examples, count, config.score.visits, 1000, framing, train.micro_batch)
     store = Storage(config.store)
     _fill_stores(store, config, pairs, visits, broken)
     if config.train.reference == "cached":
@@ -106,6 +120,16 @@ def training_context(
         logs=Storage(str(directory / "logs")),
         progress=Reported(),
     )
+
+
+def _originals(pairs: list[dict[str, Any]]) -> dict[str, Size]:
+    """Tall, square and wide pairs in turn; a pair's second image is larger than its first."""
+    widths = (RESOLUTION // 2, RESOLUTION, 2 * RESOLUTION)
+    return {
+        row[f"image_{side}"]: Size((1 + side) * RESOLUTION, (1 + side) * widths[index % 3])
+        for index, row in enumerate(pairs)
+        for side in (0, 1)
+    }
 
 
 def with_workers(config: RunConfig, workers: int) -> RunConfig:
@@ -150,12 +174,11 @@ def _fill_stores(
     store: Storage, config: RunConfig, pairs: list[dict[str, Any]], visits: pa.Table, broken: frozenset[int]
 ) -> None:
     keys = [latent_key(row[f"image_{i}"], flip) for row in pairs for i in (0, 1) for flip in (False, True)]
-    latents = latent_store(store, config)
     bad = {latent_key(pairs[index][f"image_{i}"], flip) for index in broken for i in (0, 1) for flip in (False, True)}
-    cells = [
-        pack_array(np.full(LATENT_SHAPE, np.nan, np.float32)) if key in bad else _latent("x0", key) for key in keys
-    ]
-    latents.append(pa.table({"key": keys, "x0": cells}))
+    for size, latents in latent_stores(store, config).items():
+        shape = latent_shape(config, size)
+        cells = [_broken(shape) if key in bad else _latent(latents, shape, key) for key in keys]
+        latents.append(pa.table({"key": keys, "x0": cells}))
     if config.score.visits.inversion != "none":
         from prefopt.distributed.inversions import InvertVisits
 
@@ -169,5 +192,9 @@ def _fill_stores(
         work.delete("")
 
 
-def _latent(kind: str, key: str) -> bytes:
-    return pack_array(row_normal(LATENT_SHAPE, 0, kind, key).astype(np.float32))
+def _latent(store: LatentStore, shape: tuple[int, ...], key: str) -> bytes:
+    return store.pack(row_normal(shape, 0, "x0", key), key)
+
+
+def _broken(shape: tuple[int, ...]) -> bytes:
+    return pack_array(np.full(shape, np.nan, np.float32))

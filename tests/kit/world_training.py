@@ -9,14 +9,14 @@ import pyarrow as pa
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.data.framing import Framing
 from prefopt.data.ids import digest
 from prefopt.data.schema import PAIRS, SCORES
 from prefopt.data.storage import Storage
-from prefopt.data.store import pack_array
 from prefopt.data.visits import Example, latent_key, plan_visits
 from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.references import ReferenceErrors
-from prefopt.distributed.stores import REFERENCE_COLUMNS, inverted_store, latent_store
+from prefopt.distributed.stores import REFERENCE_COLUMNS, inverted_stores, latent_stores
 from prefopt.models.loading import encode_images, load_vae
 from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext
@@ -24,6 +24,7 @@ from prefopt.world.annotators import preference
 from prefopt.world.dataset import world_pair
 from prefopt.world.scenes import render
 from prefopt.world.taste import TASTES
+from tests.kit.models import SIZE
 from tests.kit.stages import finished, pair_row
 from tests.kit.training import Reported, training_config
 
@@ -40,7 +41,9 @@ def world_config(store: Path, *, inversion: str = "none", **train: Any) -> RunCo
 def world_context(directory: Path, config: RunConfig) -> StageContext:
     """A context whose parents and stores hold what `config` needs. The same config gives the same inputs."""
     pictures = _Pictures()
-    visits = plan_visits(pictures.examples, config.train.steps * config.train.global_batch, config.score.visits, 1000)
+    train, framing = config.train, Framing((SIZE,), dict.fromkeys(pictures.images, SIZE))
+    count = train.steps * train.global_batch
+    visits, _ = plan_visits(pictures.examples, count, config.score.visits, 1000, framing, train.micro_batch)
     store = Storage(config.store)
     _fill_latents(store, config, pictures)
     prompts = pa.array([pictures.prompts[pair] for pair in visits["pair_id"].to_pylist()])
@@ -97,7 +100,7 @@ def _score(pair_id: str, margin: float) -> dict[str, Any]:
 
 
 def _fill_latents(store: Storage, config: RunConfig, pictures: _Pictures) -> None:
-    latents = latent_store(store, config)
+    latents = latent_stores(store, config)[SIZE]
     latents.refresh()
     wanted = {latent_key(image, flip): (image, flip) for image in pictures.images for flip in (False, True)}
     missing = latents.missing(wanted)
@@ -105,7 +108,7 @@ def _fill_latents(store: Storage, config: RunConfig, pictures: _Pictures) -> Non
         return
     pixels = np.stack([_pixels(pictures.images[image], flip) for image, flip in (wanted[key] for key in missing)])
     encoded = encode_images(load_vae(config.model), torch.from_numpy(pixels)).numpy()
-    latents.append(pa.table({"key": missing, "x0": [pack_array(latent) for latent in encoded]}))
+    latents.append(pa.table({"key": missing, "x0": [latents.pack(latent, "a picture") for latent in encoded]}))
 
 
 def _pixels(image: np.ndarray, flip: bool) -> np.ndarray:
@@ -114,7 +117,7 @@ def _pixels(image: np.ndarray, flip: bool) -> np.ndarray:
 
 
 def _fill_inversions(store: Storage, config: RunConfig, visits: pa.Table) -> None:
-    inverted = inverted_store(store, config)
+    inverted = inverted_stores(store, config)[SIZE]
     inverted.refresh()
     if not inverted.missing(visits["inverted_key"].to_pylist()):
         return

@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from prefopt.config.root import ModelConfig
+from prefopt.data.framing import time_ids
 from prefopt.errors import InputError
 from prefopt.models.families import (
     SD15,
@@ -19,7 +21,7 @@ from prefopt.models.families import (
     predict,
 )
 from prefopt.models.loading import load_pipeline
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY, TOKENS, WIDTH, WIDTHS
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY, TOKENS, WIDTH, WIDTHS, conditioning_of
 
 PROMPTS = ["a red circle", "", "a blue square and a green cross " * 8]
 
@@ -66,7 +68,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_conditioning_is_what_diffusers_gives_its_unet(pipeline: Pipeline) -> None:
-    told = encode_prompts(pipeline, PROMPTS, RESOLUTION)
+    told = conditioning_of(pipeline, PROMPTS)
     (given,) = _calls(pipeline, guidance_scale=1.0)
     assert torch.equal(told.states, given["encoder_hidden_states"])
     if family_of(pipeline) is SDXL:
@@ -78,7 +80,7 @@ def test_conditioning_is_what_diffusers_gives_its_unet(pipeline: Pipeline) -> No
 
 
 def test_shapes(pipeline: Pipeline) -> None:
-    told = encode_prompts(pipeline, PROMPTS, RESOLUTION)
+    told = conditioning_of(pipeline, PROMPTS)
     if family_of(pipeline) is SD15:
         assert told.states.shape == (3, TOKENS, WIDTH)
     else:
@@ -92,7 +94,7 @@ def test_shapes(pipeline: Pipeline) -> None:
 @torch.no_grad()
 def test_sdxl_takes_penultimate_states_of_both_encoders_and_the_seconds_projection(places: dict[str, Path]) -> None:
     pipeline = load_pipeline(ModelConfig(path=str(places["sdxl"])))
-    told = encode_prompts(pipeline, PROMPTS, RESOLUTION)
+    told = conditioning_of(pipeline, PROMPTS)
     states: list[Tensor] = []
     for tokenizer, encoder in (
         (pipeline.tokenizer, pipeline.text_encoder),
@@ -108,26 +110,26 @@ def test_sdxl_takes_penultimate_states_of_both_encoders_and_the_seconds_projecti
 
 def test_an_empty_prompt_is_encoded_as_text(pipeline: Pipeline) -> None:
     """diffusers would put zeros for the unconditional half of SDXL's guidance."""
-    told = encode_prompts(pipeline, PROMPTS, RESOLUTION)
+    told = conditioning_of(pipeline, PROMPTS)
     assert float(told.states[1].abs().min(dim=-1).values.max()) > 0
     assert told.pooled is None or float(told.pooled[1].abs().max()) > 0
 
 
 def test_an_embedding_depends_on_its_batch_size_alone(pipeline: Pipeline) -> None:
-    together = encode_prompts(pipeline, PROMPTS, RESOLUTION)
-    turned = encode_prompts(pipeline, PROMPTS[::-1], RESOLUTION).select([2, 1, 0])
+    together = conditioning_of(pipeline, PROMPTS)
+    turned = conditioning_of(pipeline, PROMPTS[::-1]).select([2, 1, 0])
     for a, b in ((together.states, turned.states), (together.pooled, turned.pooled)):
         assert a is b is None or torch.equal(a, b)
 
 
 @torch.no_grad()
 def test_predict_is_the_unets_own_output(pipeline: Pipeline) -> None:
-    told = encode_prompts(pipeline, PROMPTS, RESOLUTION)
+    told = conditioning_of(pipeline, PROMPTS)
     x = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([3, 500, 999])
     plain = pipeline.unet(x, t, encoder_hidden_states=told.states, added_cond_kwargs=told.added).sample
     assert torch.equal(predict(pipeline.unet, x, t, told), plain)
-    other = predict(pipeline.unet, x, t, encode_prompts(pipeline, PROMPTS[::-1], RESOLUTION))
+    other = predict(pipeline.unet, x, t, conditioning_of(pipeline, PROMPTS[::-1]))
     assert not torch.equal(plain[0], other[0])
     if told.time_ids is not None:
         moved = Conditioning(told.states, told.pooled, told.time_ids * 2)
@@ -147,6 +149,27 @@ def _first(told: Conditioning) -> tuple[list[float], ...]:
     assert told.pooled is not None
     assert told.time_ids is not None
     return told.states[:, 0, 0].tolist(), told.pooled[:, 0].tolist(), told.time_ids[:, 0].tolist()
+
+
+def test_sizes_are_told_as_diffusers_tells_them(pipeline: Pipeline) -> None:
+    """Original height, width, crop top, left, target height, width: the order of its own pipeline."""
+    sizes = [((1024, 768), (0, 32), (576, 448)), ((300, 512), (7, 0), (512, 512)), ((32, 32), (0, 0), (32, 32))]
+    ids = np.array([time_ids(*size, "image") for size in sizes])
+    told = encode_prompts(pipeline, PROMPTS).sized(ids)
+    if family_of(pipeline) is SD15:
+        assert told.added is None
+        return
+    width = pipeline.text_encoder_2.config.projection_dim
+    expected = [pipeline._get_add_time_ids(*size, torch.float32, width) for size in sizes]
+    assert told.added is not None
+    assert torch.equal(told.added["time_ids"], torch.cat(expected))
+
+
+def test_an_image_whose_size_was_not_told_is_refused(places: dict[str, Path]) -> None:
+    pipeline = load_pipeline(ModelConfig(path=str(places["sdxl"])))
+    told = encode_prompts(pipeline, PROMPTS)
+    with pytest.raises(AssertionError, match="sizes"):
+        predict(pipeline.unet, torch.zeros(3, *LATENT_SHAPE), torch.tensor([1, 2, 3]), told)
 
 
 def test_rows_are_repeated_selected_and_joined() -> None:

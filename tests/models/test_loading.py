@@ -7,11 +7,12 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from prefopt.config import RunConfig, parse_config
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
 from prefopt.errors import ConfigError, InputError
 from prefopt.models.loading import encode_images, load_pipeline, load_vae, noise_schedule, prediction_type
 from prefopt.models.shape import latent_shape
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY, tiny_pipeline, tiny_vae
+from tests.kit.models import LATENT_SHAPE, RESOLUTION, SIZE, TINY, tiny_pipeline, tiny_vae
 
 
 @pytest.fixture(scope="module", params=list(TINY))
@@ -27,12 +28,12 @@ def mended(tmp_path_factory: pytest.TempPathFactory) -> str:
     return place
 
 
-def _config(model: ModelConfig, resolution: int = RESOLUTION) -> RunConfig:
+def _config(model: ModelConfig, **score: Any) -> RunConfig:
     tree = {
         "name": "kit",
         "model": model.model_dump(),
         "ingest": {"sources": [{"kind": "world", "pairs": 8}]},
-        "score": {"resolution": resolution},
+        "score": {"resolution": RESOLUTION, **score},
         "evaluate": {"rewards": ["world/true"]},
     }
     return parse_config(tree, "kit")
@@ -68,19 +69,37 @@ def test_a_given_vae_takes_the_place_of_the_models_own(model: ModelConfig, mende
 
 
 def test_the_latent_shape_is_that_of_the_unet_and_the_vae(model: ModelConfig, mended: str) -> None:
-    assert latent_shape(_config(model)) == LATENT_SHAPE
-    assert latent_shape(_config(model.model_copy(update={"vae": mended}), 64)) == (4, 16, 16)
-    with pytest.raises(ConfigError, match="not a multiple of the VAE's factor 4"):
-        latent_shape(_config(model, 30))
+    assert latent_shape(_config(model), SIZE) == LATENT_SHAPE
+    assert latent_shape(_config(model.model_copy(update={"vae": mended})), Size(64, 40)) == (4, 16, 10)
+
+
+REGULAR = {"visits": {"inversion": "renoise", "regularisation": {}}}
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ({"resolution": 30}, r"score\.resolution 30 is not a multiple of 4, the VAE's factor\. Take 32\."),
+        ({"resolution": 1}, r"score\.resolution 1 .* Take 4\."),
+        ({"buckets": [[32, 33]]}, r"score\.buckets \[32, 33\]: both sides .* multiples of 4, .* Take \[32, 32\]\."),
+        ({"buckets": [[40, 32]], **REGULAR}, r"multiples of 16, what score\.visits\.regularisation .* \[32, 32\]\."),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_the_nearest_that_do(
+    model: ModelConfig, score: dict[str, Any], message: str
+) -> None:
+    config = _config(model, **score)
+    with pytest.raises(ConfigError, match=message):
+        latent_shape(config, config.score.sizes[0])
 
 
 def test_a_vae_that_does_not_fit_the_unet_is_refused(model: ModelConfig, tmp_path: Path) -> None:
     AutoencoderKL(latent_channels=8, block_out_channels=(8,), norm_num_groups=4).save_pretrained(str(tmp_path))
     with pytest.raises(InputError, match="latents of 8 channels"):
-        latent_shape(_config(model.model_copy(update={"vae": str(tmp_path)})))
+        latent_shape(_config(model.model_copy(update={"vae": str(tmp_path)})), SIZE)
 
 
-@pytest.mark.parametrize("function", [load_vae, load_pipeline, lambda model: latent_shape(_config(model))])
+@pytest.mark.parametrize("function", [load_vae, load_pipeline, lambda model: latent_shape(_config(model), SIZE)])
 def test_a_missing_vae_is_named(model: ModelConfig, tmp_path: Path, function: Any) -> None:
     with pytest.raises(InputError, match=r"Cannot load the VAE .*/nowhere' \(model\.vae\)"):
         function(model.model_copy(update={"vae": str(tmp_path / "nowhere")}))

@@ -10,12 +10,12 @@ from prefopt.config.root import ModelConfig
 from prefopt.config.train import LoraConfig
 from prefopt.errors import ConfigError, InputError
 from prefopt.models.adapters import POLICY, add_adapters
-from prefopt.models.families import encode_prompts, predict
+from prefopt.models.families import predict
 from prefopt.models.identity import LORA_WEIGHTS
 from prefopt.models.loading import load_pipeline
 from prefopt.models.sources import WeightsSource, base_weights, find_weights
 from prefopt.models.unets import load_adapter, load_unet, read_adapter, start_adapter
-from tests.kit.models import LATENT_SHAPE, RESOLUTION, TINY, tiny_sdxl_unet, tiny_unet
+from tests.kit.models import LATENT_SHAPE, TINY, conditioning_of, tiny_sdxl_unet, tiny_unet
 from tests.kit.weights import LORA, lora_directory
 
 
@@ -33,7 +33,7 @@ class Lab:
 
     @torch.no_grad()
     def output(self, unet: torch.nn.Module) -> Tensor:
-        told = encode_prompts(load_pipeline(self.base.as_model, vae=None), ["a red circle", ""], RESOLUTION)
+        told = conditioning_of(load_pipeline(self.base.as_model, vae=None), ["a red circle", ""])
         x = torch.randn(2, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
         return predict(unet, x, torch.tensor([10, 700]), told)
 

@@ -25,7 +25,7 @@ def really_saved(unet: Any, batch: int) -> int:
         saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    latents, t, told = unet_inputs(unet, SIDE, TOKENS)
+    latents, t, told = unet_inputs(unet, SIDE, SIDE, TOKENS)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         predict(unet, latents.repeat(batch, 1, 1, 1), t.repeat(batch), told.repeat(batch))
     weights = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
@@ -36,7 +36,7 @@ def really_saved(unet: Any, batch: int) -> int:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_estimate_is_what_autograd_really_keeps(tmp_path: Path, family: str, method: str) -> None:
     train = TrainConfig.model_validate({"method": method})
-    estimate = count_activations(ModelConfig(path=str(TINY[family](tmp_path))), train, SIDE, TOKENS)
+    estimate = count_activations(ModelConfig(path=str(TINY[family](tmp_path))), train, SIDE, SIDE, TOKENS)
     unet = UNETS[family]()
     if method == "lora":
         add_adapters(unet, train.lora, (POLICY,), 0)
@@ -50,7 +50,7 @@ def test_the_estimate_is_what_autograd_really_keeps(tmp_path: Path, family: str,
 def test_gradient_checkpointing_keeps_less(tmp_path: Path, family: str) -> None:
     model = ModelConfig(path=str(TINY[family](tmp_path)))
     plain, again = (
-        count_activations(model, TrainConfig(method="full", gradient_checkpointing=wanted), SIDE, TOKENS)
+        count_activations(model, TrainConfig(method="full", gradient_checkpointing=wanted), SIDE, SIDE, TOKENS)
         for wanted in (False, True)
     )
     assert 0 < again.recomputed < again.total < 0.6 * plain.total
@@ -58,7 +58,7 @@ def test_gradient_checkpointing_keeps_less(tmp_path: Path, family: str) -> None:
 
 def test_checkpointed_blocks_are_counted_on_real_tensors_alike(tmp_path: Path) -> None:
     train = TrainConfig(method="full", gradient_checkpointing=True)
-    estimate = count_activations(ModelConfig(path=str(TINY["sd15"](tmp_path))), train, SIDE, TOKENS)
+    estimate = count_activations(ModelConfig(path=str(TINY["sd15"](tmp_path))), train, SIDE, SIDE, TOKENS)
     unet = tiny_unet()
-    real = measure_activations(unet, dict(unet.named_parameters()), unet_inputs(unet, SIDE, TOKENS), True)
+    real = measure_activations(unet, dict(unet.named_parameters()), unet_inputs(unet, SIDE, SIDE, TOKENS), True)
     assert real.total == pytest.approx(estimate.total, rel=0.01)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
 from prefopt.config.train import LoraConfig, TrainConfig
 from prefopt.errors import InputError
@@ -15,7 +16,7 @@ from prefopt.models.families import predict
 from prefopt.models.size import unet_size
 from prefopt.planning.flops import REWARD_FLOPS, Flops, ForwardCosts, count_flops, unet_inputs
 from prefopt.planning.training_work import policy_flops
-from tests.kit.models import RESOLUTION, tiny_sdxl_pipeline
+from tests.kit.models import SIZE, tiny_sdxl_pipeline
 from tests.kit.published import SD15_UNET, sd15_configs, sdxl_configs
 
 
@@ -38,25 +39,25 @@ def test_stable_diffusion_15_has_its_known_magnitude(tmp_path: Path) -> None:
     costs = ForwardCosts(ModelConfig(path=str(sd15_configs(tmp_path))))
     assert (costs.family, costs.factor, costs.channels, costs.tokens) == ("SD1.5", 8, 4, 77)
     assert unet_size(costs.empty_unet, LoraConfig()).total == 859_520_964
-    assert costs.unet(512).total == pytest.approx(0.8e12, rel=0.15)
+    assert costs.unet(Size.square(512)).total == pytest.approx(0.8e12, rel=0.15)
     assert costs.text_parameters == 123_060_480
-    assert costs.encode(512) == pytest.approx(1.1e12, rel=0.15)
-    assert costs.decode(512) == pytest.approx(2.5e12, rel=0.15)
-    assert costs.latent_values(512) == 4 * 64 * 64
+    assert costs.encode(Size.square(512)) == pytest.approx(1.1e12, rel=0.15)
+    assert costs.decode(Size.square(512)) == pytest.approx(2.5e12, rel=0.15)
+    assert costs.latent_values(Size.square(512)) == 4 * 64 * 64
 
 
 def test_sdxl_has_its_known_magnitude(tmp_path: Path) -> None:
     costs = ForwardCosts(ModelConfig(path=str(sdxl_configs(tmp_path))))
     assert costs.family == "SDXL"
     assert unet_size(costs.empty_unet, LoraConfig()).total == pytest.approx(2.6e9, rel=0.15)
-    assert costs.unet(1024).total == pytest.approx(6e12, rel=0.15)
+    assert costs.unet(Size.square(1024)).total == pytest.approx(6e12, rel=0.15)
     assert costs.text_parameters == pytest.approx(0.82e9, rel=0.02)
 
 
 def test_the_embedded_world_is_counted_too() -> None:
     costs = ForwardCosts(ModelConfig(path="world"))
-    assert costs.unet(32).total > 16 * costs.prompt > 0
-    assert costs.unet(64).total > 3 * costs.unet(32).total
+    assert costs.unet(Size.square(32)).total > 16 * costs.prompt > 0
+    assert costs.unet(Size.square(64)).total > 3 * costs.unet(Size.square(32)).total
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_the_backward_pass_is_what_torch_counts(method: str) -> None:
     train = TrainConfig.model_validate({"method": method})
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(SD15_UNET)
-        given = unet_inputs(unet, 64, 77)
+        given = unet_inputs(unet, 64, 64, 77)
     forward = count_flops(lambda: predict(unet, *given))
     if method == "lora":
         add_adapters(unet, train.lora, (POLICY,), 0)
@@ -98,6 +99,6 @@ def test_the_backward_pass_is_what_torch_counts(method: str) -> None:
 
 
 def test_gradient_checkpointing_adds_a_forward(tmp_path: Path) -> None:
-    forward = ForwardCosts(ModelConfig(path=str(tiny_sdxl_pipeline(tmp_path)))).unet(RESOLUTION)
+    forward = ForwardCosts(ModelConfig(path=str(tiny_sdxl_pipeline(tmp_path)))).unet(SIZE)
     plain, again = (policy_flops(forward, TrainConfig(method="full", gradient_checkpointing=c)) for c in (False, True))
     assert (plain, again) == (3 * forward.total, 4 * forward.total)

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
 from prefopt.config.train import TrainConfig
 from prefopt.errors import ConfigError
@@ -21,8 +22,9 @@ def config(**cluster: Any) -> RunConfig:
 def published_share(costs: ForwardCosts, resolution: int, pairs_per_second: float, checkpointing: bool) -> float:
     """The share of an A100's peak that a published speed of Diffusion-DPO is, with encoding while training."""
     train = TrainConfig(method="full", gradient_checkpointing=checkpointing)
-    forward = costs.unet(resolution)
-    image = policy_flops(forward, train) + forward.total + costs.encode(resolution)
+    size = Size.square(resolution)
+    forward = costs.unet(size)
+    image = policy_flops(forward, train) + forward.total + costs.encode(size)
     return 2 * image * pairs_per_second / (GPUS["A100-80GB"].fp16 * 1e12)
 
 
@@ -34,7 +36,7 @@ def test_published_speeds_anchor_the_low_end(tmp_path: Path) -> None:
 
 
 def test_training_from_stored_latents_anchors_the_high_end(tmp_path: Path) -> None:
-    forward = ForwardCosts(ModelConfig(path=str(sd15_configs(tmp_path)))).unet(512).total
+    forward = ForwardCosts(ModelConfig(path=str(sd15_configs(tmp_path)))).unet(Size.square(512)).total
     assert 36 * 3 * forward / (GPUS["A100-80GB"].fp16 * 1e12) == pytest.approx(0.28, abs=0.01)
     assert HALF_SHARE.low < HALF_SHARE.assumed < 0.28 < HALF_SHARE.high
 

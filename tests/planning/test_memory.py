@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from prefopt.config import RunConfig
+from prefopt.config.score import ScoreConfig
 from prefopt.distributed.memory import states_memory
 from prefopt.models.size import unet_size
 from prefopt.planning.flops import forward_costs
@@ -49,6 +50,16 @@ def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(pla
     )
     assert plain == 2 * half == wide / 2
     assert again < 0.4 * plain
+
+
+def test_the_largest_bucket_decides(place: Path) -> None:
+    tree = config(place)
+
+    def activations(score: dict[str, Any]) -> float:
+        changed = tree.model_copy(update={"score": ScoreConfig.model_validate(score)})
+        return plan_memory(changed, forward_costs(tree.model), choose_device(tree, "H200")[0]).activations
+
+    assert activations({"buckets": [[512, 512], [448, 512], [448, 576]]}) == activations({"resolution": 512})
 
 
 def test_too_small_a_gpu_is_told_with_the_cure(place: Path) -> None:

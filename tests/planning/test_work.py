@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
 from prefopt.config.score import VisitConfig
 from prefopt.config.train import LoraConfig, TrainConfig
-from prefopt.data.visits import Example, plan_visits
+from prefopt.data.visits import Example
 from prefopt.models.size import unet_size
 from prefopt.planning.amounts import StageWork
 from prefopt.planning.counting import Counts
@@ -17,6 +18,8 @@ from prefopt.planning.hours import stage_time
 from prefopt.planning.training_work import REFERENCE_BYTES, checkpoint_bytes
 from prefopt.planning.work import STARTUP, Inputs, all_work, expected_latents
 from tests.kit.data import small_config
+from tests.kit.models import SIZE
+from tests.kit.plans import planned
 
 FORWARD = "UNet forwards"
 
@@ -55,8 +58,18 @@ def test_plain_dpo_asks_policy_and_reference_once_for_each_image(costs: ForwardC
         f"{FORWARD} of the reference": 160,
         "prompts through the text encoders": 80,
     }
-    forward = costs.unet(32).total
+    forward = costs.unet(SIZE).total
     assert found.flops == 160 * (3 + 1) * forward + 80 * costs.prompt
+
+
+def test_over_several_buckets_the_mean_counts(costs: ForwardCosts) -> None:
+    sizes = (Size(32, 32), Size(32, 64))
+    found = work(costs, "score", train=TRAIN, score={"buckets": [*sizes], "visits": {"inversion": "renoise"}})
+    each = {item.what: item.flops for item in found.items}
+    forwards = [costs.unet(size) for size in sizes]
+    assert each[f"{FORWARD} to invert visits"] == pytest.approx(sum(f.total for f in forwards) / 2, abs=2)
+    assert each["images through the VAE's encoder"] == sum(costs.encode(size) for size in sizes) / 2
+    assert forwards[1].weights == pytest.approx(2 * forwards[0].weights, rel=0.05)
 
 
 def test_a_refresh_inverts_again(costs: ForwardCosts) -> None:
@@ -138,7 +151,10 @@ def test_what_is_written(costs: ForwardCosts) -> None:
     assert trained[f"3 checkpoints of {checkpoint / 1e9:.2f} GB"] == 3 * checkpoint
     assert trained["the tuned model"] == 2 * size + 4 * costs.frozen_parameters
     stored = {write.what: write.nbytes for write in work(costs, "score", train=train, score=score).writes}
-    assert stored["inverted latents"] == 2 * 80 * 4 * costs.latent_values(32)
+    assert stored["inverted latents"] == 2 * 80 * 2 * costs.latent_values(SIZE)
+    wide = {"latent_dtype": "float32", "buckets": [[32, 32], [32, 64]]}
+    stored = {write.what: write.nbytes for write in work(costs, "score", train=train, score=score | wide).writes}
+    assert stored["inverted latents"] == 2 * 80 * 4 * 1.5 * costs.latent_values(SIZE)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +181,7 @@ def test_visits_inverted_again_are_stored(costs: ForwardCosts) -> None:
     train = {**TRAIN, "reference": "cached", "refresh": {"every": 5, "visits": 4}}
     always = work(costs, "train", train={**train, "refresh": {**train["refresh"], "above": 0.0}}, score=score)
     stored = {write.what: write.nbytes for write in always.writes}
-    assert stored["latents inverted again"] == 2 * 80 * 4 * costs.latent_values(32)
+    assert stored["latents inverted again"] == 2 * 80 * 2 * costs.latent_values(SIZE)
     assert stored["their reference errors"] == 80 * REFERENCE_BYTES
     assert done(always)[f"{FORWARD} for their reference errors"] == 160
     measured = work(costs, "train", train=train, score=score)
@@ -184,7 +200,7 @@ def test_gap_flips_need_rewards_before_score(costs: ForwardCosts) -> None:
 @pytest.mark.parametrize("visits", [40, 100, 250, 2000])
 def test_expected_latents_are_those_of_a_real_plan(costs: ForwardCosts, flip: float, visits: int) -> None:
     examples = [Example(f"pair {n}", f"vote {n}", 0, 1, 1.0, f"image {n} a", f"image {n} b") for n in range(100)]
-    plan = plan_visits(examples, visits, VisitConfig(flip=flip), 1000)
+    plan = planned(examples, visits, VisitConfig(flip=flip)).visits
     real = len({*plan["latent_key_0"].to_pylist(), *plan["latent_key_1"].to_pylist()})
     train = {"steps": visits // 10, "global_batch": 10, "micro_batch": 5}
     inputs = Inputs(config(train=train, score={"visits": {"flip": flip}}), counts(held_out=0), costs)

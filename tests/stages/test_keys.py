@@ -26,13 +26,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _config(root: Path, *, vae: bool = False, inversion: str = "none", **train: Any) -> RunConfig:
+def _config(
+    root: Path, *, vae: bool = False, inversion: str = "none", score: dict[str, Any] | None = None, **train: Any
+) -> RunConfig:
     named = {field: str(root / train.pop(field)) for field in ("init_from", "reference_from") if field in train}
     tree = {
         "name": "kit",
         "model": {"path": str(root / "base"), "vae": str(root / "vae") if vae else None},
         "ingest": {"sources": [{"kind": "world", "pairs": 8}]},
-        "score": {"resolution": 32, "visits": {"inversion": inversion}},
+        "score": {"resolution": 32, "visits": {"inversion": inversion}, **(score or {})},
         "train": {**named, **train},
         "evaluate": {"rewards": ["world/true"]},
     }
@@ -90,3 +92,21 @@ def test_the_base_model_belongs_to_all_that_loads_it(place: Path, tmp_path: Path
 
 def test_what_changes_no_result_belongs_to_none(place: Path) -> None:
     assert not _changed(_config(place), _config(place, workers=2, prompt_cache_mb=1))
+
+
+def test_dtype_sizes_and_what_sdxl_is_told_belong_to_score(place: Path) -> None:
+    changes = ({"latent_dtype": "float32"}, {"buckets": [[40, 24]]}, {"size_conditioning": "target"})
+    for score in changes:
+        assert _changed(_config(place), _config(place, score=score)) == {"score"}
+
+
+def test_only_the_sizes_count_and_not_how_they_are_written(place: Path) -> None:
+    assert not _changed(_config(place), _config(place, score={"resolution": 64, "buckets": [[32, 32]]}))
+    orders = [{"buckets": [[32, 32], [40, 24]]}, {"buckets": [[40, 24], [32, 32]]}]
+    assert not _changed(*(_config(place, score=score) for score in orders))
+
+
+def test_the_micro_batch_belongs_to_the_plan_where_there_are_buckets(place: Path) -> None:
+    several = {"score": {"buckets": [[32, 32], [40, 24]]}}
+    assert _changed(_config(place), _config(place, micro_batch=8)) == {"train"}
+    assert _changed(_config(place, **several), _config(place, micro_batch=8, **several)) == {"score", "train"}

@@ -10,17 +10,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from prefopt.data.schema import VISITS
+from prefopt.config.base import Size
 from prefopt.data.store import RowStore
-from prefopt.data.visits import VisitBatch, read_visits
+from prefopt.data.visits import VisitBatch
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
-from prefopt.distributed.stores import (
-    Models,
-    inverted_store,
-    latent_store,
-    reference_store,
-    with_reference_errors,
-)
+from prefopt.distributed.stores import Models, VisitReader, reference_stores, with_reference_errors
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import Conditioning
@@ -28,7 +22,7 @@ from prefopt.models.families import Conditioning
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """B pairs. Winners come first, losers after them, in one batch of 2B for the denoiser."""
+    """B pairs of one bucket. Winners come first, losers after them, in one batch of 2B for the denoiser."""
 
     xt: Tensor
     """[2B, C, H, W] in the denoiser's dtype."""
@@ -91,11 +85,12 @@ def noisy_latents(
         xt = _by_label(visits.xt_0, visits.xt_1, first_wins)
         noise = target_noise(x0, xt, t, how.schedule)
     target = prediction_target(x0, noise, t, how.schedule, how.prediction_type)
-    conditioning = prompts.get(rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2)
+    told = prompts.get(rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2)
+    sizes = _by_label(visits.time_ids_0, visits.time_ids_1, first_wins)
     return {
         "xt": xt.to(how.device, how.dtype),
         "t": t.to(how.device),
-        "conditioning": conditioning.to(how.device, how.dtype),
+        "conditioning": told.sized(sizes).to(how.device, how.dtype),
         "target": target.to(how.device),
     }
 
@@ -130,11 +125,9 @@ class StepReader:
         self._micro = [(j * train.micro_batch, train.micro_batch) for j in range(rank, train.micro_batches, world_size)]
         self._job = job
         self._plan = pq.ParquetFile(job.work.open_input(PLAN))
-        self._prompts, self._how, self._shape = prompts, how, job.latent_shape
-        self._latents = latent_store(job.store, job.config)
-        self._latents.refresh()
-        self._inverted: RowStore | None = None
-        self._references: RowStore | None = None
+        self._prompts, self._how = prompts, how
+        self._visits: VisitReader
+        self._references: dict[Size, RowStore] = {}
         threads = job.config.cluster.threads
         self._pool = ThreadPoolExecutor(max_workers=1, initializer=torch.set_num_threads, initargs=(threads,))
         self._ahead: tuple[int, Future[list[MicroBatch]]] | None = None
@@ -145,11 +138,10 @@ class StepReader:
         config, store = self._job.config, self._job.store
         self.settle()
         self._ahead = None
-        if config.score.visits.inversion != "none":
-            self._inverted = inverted_store(store, config, inverter)
-            self._inverted.refresh()
+        self._visits = VisitReader(store, config, inverter)
+        self._visits.refresh()
         refreshed = inverter is not None and config.train.reference == "cached"
-        self._references = reference_store(store, config, inverter) if refreshed else None
+        self._references = reference_stores(store, config, inverter) if refreshed else {}
 
     def get(self, step: int, last: int) -> list[MicroBatch]:
         """The micro-batches of a step, counted from 0, in their order. InputError if a store lacks a row."""
@@ -169,5 +161,4 @@ class StepReader:
         parts = [table.slice(start, size) for start, size in self._micro]
         if self._references:
             parts = [with_reference_errors(part, self._references) for part in parts]
-        read = [read_visits(part.select(VISITS.names), self._latents, self._inverted, self._shape) for part in parts]
-        return [make_micro_batch(*pair, self._prompts, self._how) for pair in zip(parts, read, strict=True)]
+        return [make_micro_batch(part, self._visits.read(part), self._prompts, self._how) for part in parts]

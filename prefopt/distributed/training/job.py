@@ -38,7 +38,6 @@ class TrainingJob:
     config: RunConfig
     weights: TrainingWeights
     vae_digest: str
-    latent_shape: tuple[int, int, int]
     plan_digest: str
     output: Storage
     """The stage's directory: the model goes here."""
@@ -61,5 +60,6 @@ class TrainingJob:
                 "vae": self.vae_digest,
                 "plan": self.plan_digest,
                 "visits": self.config.score.visits.model_dump(mode="json"),
+                "latents": [self.config.score.latent_dtype, self.config.score.size_conditioning],
             }
         )

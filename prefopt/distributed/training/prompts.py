@@ -17,11 +17,8 @@ class PromptEmbeddings:
     `cache_mb` in host memory; where computing is cheaper than reading (SDXL) nothing is kept.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, prompts: Sequence[str], resolution: int, *, batch: int, cache_mb: int = 0
-    ) -> None:
-        self._pipeline, self._prompts = pipeline, prompts
-        self._resolution, self._batch = resolution, batch
+    def __init__(self, pipeline: Pipeline, prompts: Sequence[str], *, batch: int, cache_mb: int = 0) -> None:
+        self._pipeline, self._prompts, self._batch = pipeline, prompts, batch
         self._room = cache_mb * _MB if family_of(pipeline).caches_prompts else 0
         self._kept: OrderedDict[int, Conditioning] = OrderedDict()
         self._bytes = 0
@@ -43,7 +40,7 @@ class PromptEmbeddings:
             part = rows[start : start + self._batch]
             texts = ["" if row == _EMPTY else self._prompts[row] for row in part]
             padded = texts + [""] * (self._batch - len(texts))
-            told = encode_prompts(self._pipeline, padded, self._resolution)
+            told = encode_prompts(self._pipeline, padded)
             encoded |= {row: told.select([place]) for place, row in enumerate(part)}
         return encoded
 

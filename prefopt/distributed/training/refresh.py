@@ -7,7 +7,7 @@ d / sqrt(1 - ab). Its unit is the noise's standard deviation.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +18,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from prefopt.config.base import Size
 from prefopt.config.train import RefreshConfig
 from prefopt.data.ids import digest
-from prefopt.data.schema import VISITS
 from prefopt.data.store import RowStore
 from prefopt.data.tables import padded
-from prefopt.data.visits import VisitBatch, read_visits
+from prefopt.data.visits import VisitBatch, bucket_batches
+from prefopt.diffusion.schedule import NoiseSchedule
 from prefopt.distributed.inversions import VisitInverter, append_inverted
-from prefopt.distributed.stores import (
-    REFERENCE_COLUMNS,
-    Models,
-    inverted_store,
-    latent_store,
-    reference_key,
-    reference_store,
-)
+from prefopt.distributed.stores import Models, VisitReader, inverted_stores, reference_key, reference_stores
 from prefopt.distributed.training.batches import StepReader
 from prefopt.distributed.training.engine import PolicyEngine
 from prefopt.distributed.training.job import PLAN, PROMPTS, TrainingJob
@@ -44,11 +38,27 @@ from prefopt.models.loading import MODEL_DTYPES, noise_schedule
 
 @dataclass(frozen=True)
 class _Batch:
-    """Some of the coming visits, padded to the size that inversion works with."""
+    """Some of the coming visits, of one bucket."""
 
+    visits: pa.Table
     rows: pa.Table
-    count: int
-    """Visits that are not padding."""
+    """The visits, padded to the size that inversion works with."""
+
+    @property
+    def size(self) -> Size:
+        """Their bucket's."""
+        return Size(*self.visits["target"][0].as_py())
+
+
+def noise_change(visits: VisitBatch, xt: np.ndarray, schedule: NoiseSchedule) -> np.ndarray:
+    """Mean square of the change of each visit's target noise, float64 [B], if its latents were `xt` [2, B, C, H, W]
+    and not those stored."""
+    assert visits.xt_0 is not None
+    assert visits.xt_1 is not None
+    change = np.square(xt - np.stack([visits.xt_0, visits.xt_1]).astype(np.float64)).mean(axis=(2, 3, 4))
+    levels = np.stack([schedule.levels(torch.from_numpy(t)).numpy() for t in (visits.t_0, visits.t_1)])
+    mean: np.ndarray = (change / (1.0 - levels)).mean(axis=0)
+    return mean
 
 
 class Refresh:
@@ -63,12 +73,10 @@ class Refresh:
         self._device, self._dtype = pipeline.device, MODEL_DTYPES[config.train.precision]
         self._invert = VisitInverter(config, pipeline, self._device)
         self._schedule = noise_schedule(pipeline)
-        self._latents, self._stored = latent_store(job.store, config), inverted_store(job.store, config)
+        self._visits = VisitReader(job.store, config)
         self._plan = pq.ParquetFile(job.work.open_input(PLAN))
         self._texts = job.work.read_table(PROMPTS)["prompt"].to_pylist()
-        self._prompts = PromptEmbeddings(
-            pipeline, self._texts, config.score.resolution, batch=config.score.visits.batch
-        )
+        self._prompts = PromptEmbeddings(pipeline, self._texts, batch=config.score.visits.batch)
         self._inverter: dict[str, str] | None = None
 
     def before(self, done: int) -> dict[str, Any]:
@@ -80,8 +88,7 @@ class Refresh:
         if done % self._settings.every:
             return {}
         self._reader.settle()
-        for store in (self._latents, self._stored):
-            store.refresh()
+        self._visits.refresh()
         last = min(done + self._settings.every, self._config.train.steps)
         coming = self._plan.read_row_groups(list(range(done, last)), use_threads=False)
         found = self._staleness(coming.slice(0, self._settings.visits))
@@ -104,23 +111,17 @@ class Refresh:
 
     def _batches(self, visits: pa.Table) -> list[_Batch]:
         size = self._config.score.visits.batch
-        parts = [visits.slice(start, size) for start in range(0, visits.num_rows, size)]
-        return [_Batch(padded(part, size), part.num_rows) for part in parts]
+        parts = [visits.take(rows) for rows in bucket_batches(visits, size)]
+        return [_Batch(part, padded(part, size)) for part in parts]
 
     def _staleness(self, visits: pa.Table) -> float:
         batches = self._batches(visits)
 
         def squares(number: int) -> list[float]:
             batch = batches[number]
-            stored = read_visits(batch.rows.select(VISITS.names), self._latents, self._stored, self._job.latent_shape)
-            assert stored.xt_0 is not None
-            assert stored.xt_1 is not None
-            known = np.stack([stored.xt_0, stored.xt_1]).astype(np.float64)
-            change = np.square(self._inverted(batch, stored) - known).mean(axis=(2, 3, 4))
-            variance = 1.0 - np.stack(
-                [self._schedule.levels(torch.from_numpy(t)).numpy() for t in (stored.t_0, stored.t_1)]
-            )
-            of_visits: list[float] = (change / variance).mean(axis=0)[: batch.count].tolist()
+            stored = self._visits.read(batch.rows)
+            changes = noise_change(stored, self._inverted(batch, stored), self._schedule)
+            of_visits: list[float] = changes[: batch.visits.num_rows].tolist()
             return of_visits
 
         found = in_turns(len(batches), squares)
@@ -129,43 +130,48 @@ class Refresh:
     def _refresh(self, visits: pa.Table) -> dict[str, str]:
         """Invert visits with the policy, where the store lacks them, and return the models that did."""
         inverter = self._policy()
-        inverted = inverted_store(self._job.store, self._config, inverter)
+        stores = inverted_stores(self._job.store, self._config, inverter)
 
         def fill(batch: _Batch) -> None:
-            read = read_visits(batch.rows.select(VISITS.names), self._latents, None, self._job.latent_shape)
-            keys = batch.rows["inverted_key"].to_pylist()[: batch.count]
-            append_inverted(inverted, keys, self._inverted(batch, read))
+            append_inverted(stores[batch.size], batch.visits, self._inverted(batch, self._visits.read(batch.rows)))
 
-        self._fill(inverted, visits, lambda row: str(row["inverted_key"]), fill)
+        self._fill(stores, visits, lambda row: str(row["inverted_key"]), fill)
         if self._config.train.reference == "cached":
             self._measure_references(visits, inverter)
         return inverter
 
     def _measure_references(self, visits: pa.Table, inverter: Models) -> None:
         """Of visits that were inverted again. The reference is loaded for this alone."""
-        from prefopt.distributed.references import ReferenceErrors
+        from prefopt.distributed.references import ReferenceErrors, append_references
 
-        store = reference_store(self._job.store, self._config, inverter)
+        stores = reference_stores(self._job.store, self._config, inverter)
         errors: list[ReferenceErrors] = []
 
         def fill(batch: _Batch) -> None:
             if not errors:
                 errors.append(ReferenceErrors(self._config, self._job.store, self._device, inverter))
-            rows = batch.rows.slice(0, batch.count)
-            columns = dict(zip(REFERENCE_COLUMNS, errors[0].measure(rows, self._texts).T, strict=True))
-            store.append(pa.table({"key": [reference_key(row) for row in rows.to_pylist()], **columns}))
+            append_references(stores, batch.visits, errors[0].measure(batch.visits, self._texts))
 
-        self._fill(store, visits, reference_key, fill)
+        self._fill(stores, visits, reference_key, fill)
 
     def _fill(
-        self, store: RowStore, visits: pa.Table, key: Callable[[dict[str, Any]], str], fill: Callable[[_Batch], None]
+        self,
+        stores: Mapping[Size, RowStore],
+        visits: pa.Table,
+        key: Callable[[dict[str, Any]], str],
+        fill: Callable[[_Batch], None],
     ) -> None:
-        """Fill a store batch by batch, passing over batches that lie there whole."""
+        """Fill the buckets' stores batch by batch, passing over batches that lie there whole."""
         batches = self._batches(visits)
         todo: list[list[int]] = [[]]
         if dist.get_rank() == 0:
-            store.refresh()
-            todo[0] = [n for n, batch in enumerate(batches) if store.missing(map(key, batch.rows.to_pylist()))]
+            for store in stores.values():
+                store.refresh()
+            todo[0] = [
+                number
+                for number, batch in enumerate(batches)
+                if stores[batch.size].missing(map(key, batch.visits.to_pylist()))
+            ]
         dist.broadcast_object_list(todo, src=0)
         if todo[0]:
             in_turns(len(todo[0]), lambda number: fill(batches[todo[0][number]]))
@@ -173,7 +179,7 @@ class Refresh:
     @torch.no_grad()
     def _inverted(self, batch: _Batch, visits: VisitBatch) -> np.ndarray:
         told = self._prompts.get(batch.rows["prompt"].to_pylist(), visits.drop_prompt.tolist()).repeat(2)
-        conditioning = told.to(self._device, self._dtype)
+        conditioning = told.sized(visits.time_ids).to(self._device, self._dtype)
 
         def policy(x: Tensor, t: Tensor) -> Tensor:
             return predict(self._engine.module, x.to(self._dtype), t, conditioning).float()

@@ -91,7 +91,6 @@ def build_run(job: TrainingJob, device: torch.device) -> "TrainingRun":
     prompts = PromptEmbeddings(
         pipeline,
         job.work.read_table(PROMPTS)["prompt"].to_pylist(),
-        config.score.resolution,
         batch=config.train.micro_batch,
         cache_mb=config.train.prompt_cache_mb,
     )
