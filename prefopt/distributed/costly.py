@@ -1,6 +1,6 @@
 """Fill the stores of rewards and latents for a set of pairs, paying only for what no earlier run has left."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,12 +13,15 @@ from prefopt.data.ids import digest
 from prefopt.data.schema import IMAGES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
+from prefopt.distributed.denoising import MeasureDraws, draws_file
 from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.references import MeasureReferences
 from prefopt.distributed.score import ScoreImages
 from prefopt.distributed.stores import (
+    draw_store,
     inverted_store,
     latent_store,
+    read_errors,
     reference_key,
     reference_store,
     reward_key,
@@ -26,10 +29,11 @@ from prefopt.distributed.stores import (
     with_reference_errors,
 )
 from prefopt.distributed.units import Progress, Unit, run_units
+from prefopt.models.sources import WeightsSource
 from prefopt.rewards import reward_spec
 
 _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("flips", pa.list_(pa.bool_())))
-_Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences]
+_Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences] | partial[MeasureDraws]
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
 
 
@@ -83,20 +87,43 @@ class CostlyRows:
         self._fill_visits(store, keys, pairs, visits, "references.parquet", worker)
         return with_reference_errors(visits, store)
 
+    def draw_errors(self, pairs: pa.Table, draws: pa.Table, weights: Sequence[WeightsSource]) -> dict[str, np.ndarray]:
+        """Errors [rows, 2] of both images of every draw under each UNet, by its digest; the latents must be there."""
+        keys = [reference_key(draw) for draw in draws.to_pylist()]
+        sources = {source.digest: source for source in weights}
+        stores = {name: draw_store(self.store, self.config, name) for name in sources}
+        units = []
+        for name, store in stores.items():
+            todo = self._missing_visits(store, keys, pairs, draws, draws_file(name))
+            units += _row_units(len(todo), self._unit_visits, todo, weights=name)
+        if units:
+            worker = partial(MeasureDraws, self.config, self.store, self.work, sources)
+            self._run(units, worker, "snapshots")
+        return {name: read_errors(store, keys) for name, store in stores.items()}
+
+    @property
+    def _unit_visits(self) -> int:
+        return 4 * self.config.score.visits.batch
+
     def _fill_visits(
         self, store: RowStore, keys: list[str], pairs: pa.Table, visits: pa.Table, work: str, worker: _Worker
     ) -> None:
+        todo = self._missing_visits(store, keys, pairs, visits, work)
+        if todo:
+            self._run(_row_units(len(todo), self._unit_visits, todo), worker, work.removesuffix(".parquet"))
+
+    def _missing_visits(
+        self, store: RowStore, keys: list[str], pairs: pa.Table, visits: pa.Table, work: str
+    ) -> list[str]:
+        """Write the visits whose rows a store lacks, with their prompts, for workers to read; returns their keys."""
         store.refresh()
         missing = set(store.missing(keys))
-        if not missing:
-            return
-        prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-        todo = visits.filter(pa.array([key in missing for key in keys]))
-        todo = todo.append_column("prompt", pa.array([prompts[pair] for pair in todo["pair_id"].to_pylist()]))
-        self.work.write_table(work, todo)
-        names = [key for key in keys if key in missing]
-        units = _row_units(todo.num_rows, 4 * self.config.score.visits.batch, names)
-        self._run(units, worker, work.removesuffix(".parquet"))
+        if missing:
+            prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+            todo = visits.filter(pa.array([key in missing for key in keys]))
+            todo = todo.append_column("prompt", pa.array([prompts[pair] for pair in todo["pair_id"].to_pylist()]))
+            self.work.write_table(work, todo)
+        return [key for key in keys if key in missing]
 
     def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """float32 scores of image_0 and of image_1 of every pair, by reward. InputError if one is missing."""
@@ -161,9 +188,12 @@ def _missing(store: RowStore, keys: Mapping[str, object]) -> set[str]:
     return set(store.missing(keys))
 
 
-def _row_units(rows: int, size: int, keys: list[str]) -> list[Unit]:
-    """Row ranges, named by what they hold: a resumed run plans only what is missing."""
+def _row_units(rows: int, size: int, keys: list[str], **shared: str) -> list[Unit]:
+    """Row ranges, named by what they hold and share: a resumed run plans only what is missing."""
     return [
-        Unit(digest(*keys[start : start + size]), {"start": start, "count": min(size, rows - start)})
+        Unit(
+            digest(*shared.values(), *keys[start : start + size]),
+            {"start": start, "count": min(size, rows - start), **shared},
+        )
         for start in range(0, rows, size)
     ]

@@ -1,8 +1,9 @@
 """The stores of costly rows: what the rows of each share, and how a row is called within it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from prefopt.config import RunConfig
@@ -65,6 +66,13 @@ def reference_store(store: Storage, config: RunConfig, inverter: Models | None =
     return RowStore(store, REFERENCES, reference_family(config, inverter))
 
 
+def read_errors(store: RowStore, keys: Sequence[str]) -> np.ndarray:
+    """Errors of image_0 and image_1, float32 [n, 2]. InputError if the store lacks one."""
+    store.refresh()
+    errors = store.get(keys, REFERENCE_COLUMNS)
+    return np.stack([errors[name].to_numpy() for name in REFERENCE_COLUMNS], axis=1)
+
+
 def with_reference_errors(visits: pa.Table, store: RowStore) -> pa.Table:
     """The visits with their errors in the store. InputError if it lacks one."""
     store.refresh()
@@ -76,13 +84,21 @@ def with_reference_errors(visits: pa.Table, store: RowStore) -> pa.Table:
 
 def reference_family(config: RunConfig, inverter: Models | None = None) -> dict[str, Any]:
     """What all errors of a store share: whatever changes their last bits is part of it, but for the CPU's own kind."""
-    visits = config.score.visits
-    noise = latent_family(config) if visits.inversion == "none" else inverted_family(config, inverter)
+    noise = latent_family(config) if config.score.visits.inversion == "none" else inverted_family(config, inverter)
+    return {**noise, **training_weights(config).reference_digests, **_computed(config)}
+
+
+def draw_store(store: Storage, config: RunConfig, weights: str) -> RowStore:
+    """Errors on sampled noise under one UNet, named by its digest: the reference, or a policy snapshot."""
+    models = {"model": training_weights(config).base.digest, "reference": weights}
+    return RowStore(store, REFERENCES, {**latent_family(config), **models, **_computed(config)})
+
+
+def _computed(config: RunConfig) -> dict[str, Any]:
+    """How errors are computed."""
     return {
-        **noise,
-        **training_weights(config).reference_digests,
         "precision": config.train.precision,
-        "batch": visits.batch,
+        "batch": config.score.visits.batch,
         "attention": "sdpa",
         "device": config.cluster.device,
     }

@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.models.identity import model_digest, vae_digest
-from prefopt.models.sources import TrainingWeights, negative_weights, training_weights
+from prefopt.models.sources import TrainingWeights, negative_weights, snapshot_weights, training_weights
 
 _SOURCE_PLACES = {"path", "images"}
 
@@ -63,13 +63,27 @@ def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    excluded: dict[str, Any] = {**dict.fromkeys(score.OUTSIDE_KEYS, True), **score.PLACES}
     return {
-        **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS)),
+        **config.score.model_dump(mode="json", exclude=excluded),
         "labels": config.labels.model_dump(mode="json"),
         **_inverting(config, outside),
         "rewards": outside.rewards(config, config.score.reward_names()),
+        "snapshots": _snapshots(config, outside),
         "visits_planned": planned_visits(config),
         "reference_errors": config.train.precision if config.train.reference == "cached" else None,
+    }
+
+
+def _snapshots(config: RunConfig, outside: Outside) -> dict[str, Any] | None:
+    """The policies on the panel, and what else their preferences depend on."""
+    weights = snapshot_weights(config)
+    if not weights:
+        return None
+    return {
+        "weights": [source.digest for source in weights],
+        **outside.weights(config).reference_digests,
+        "precision": config.train.precision,
     }
 
 
@@ -102,7 +116,7 @@ STAGES = {
     for spec in (
         StageSpec("ingest", "vote", 1, (), _ingest),
         StageSpec("inject", "vote", 1, ("ingest",), _inject),
-        StageSpec("score", "pair", 2, ("ingest", "inject"), _score),
+        StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
         StageSpec("evaluate", "image", 2, ("ingest", "inject", "score", "train"), _evaluate),
     )

@@ -15,6 +15,7 @@ from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.showcase import Picture, Shown
 from prefopt.evaluation.statistics import Estimate
 from prefopt.evaluation.wording import caution, headline, minus, side_effects
+from prefopt.scoring.reliability import Reliability, measure_reliability
 from tests.kit.evaluation import evaluation_config, step_lines, verdict_lines
 
 NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
@@ -45,6 +46,12 @@ def detection(source="online", known=True):
     return Detection(source, edges, clean, clean[::-1], estimate(0.8, 0.7, 0.9), roc)
 
 
+def reliability(calibrate="platt"):
+    alpha, share = np.array([0.52, 0.45, 0.6, 0.9]), np.array([1.0, 0.0, 0.5, 1.0])
+    before, after = measure_reliability(alpha, share), measure_reliability(np.array([0.8, 0.1, 0.7, 0.99]), share)
+    return Reliability(pairs=4, calibrate=calibrate, before=before, after=after if calibrate != "none" else None)
+
+
 def inputs(tmp_path, **changed):
     config = evaluation_config(tmp_path / "secret-place" / "my-model", tmp_path / "store")
     results = Results(
@@ -65,6 +72,7 @@ def inputs(tmp_path, **changed):
         ),
         "steps": step_lines(),
         "verdicts": verdict_lines(),
+        "reliability": reliability(),
         "showcase": [shown],
         "manifests": {},
         "prompts": 10,
@@ -202,12 +210,34 @@ def test_a_bare_run_has_a_report_too(tmp_path):
     bare = dataclasses.replace(
         inputs(tmp_path).results, accuracy=None, detections=[], comparisons=[comparison(low=None, high=None)]
     )
-    made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=DataCard())
+    made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=DataCard(), reliability=None)
     html = render_html(made)
     assert Page(html).open == []
     for sentence in ("computed no minority metric", "was not measured", "recorded no steps", "too few for an interval"):
         assert sentence in html
     assert render_markdown(made)
+
+
+def test_reliability_is_shown_before_and_after_calibration(html, place):
+    section = html.split('<h2 id="alpha">')[1].split("</section>")[0]
+    assert "Its calibration (platt)" in section
+    assert section.count("<tr>") == 3
+    assert "calibrated</text>" in section or ">calibrated<" in section
+    assert f"{reliability().after.ece:.4g}" in section
+    assert "- Soft preference: calibration error" in render_markdown(inputs(place))
+    plain = render_html(inputs(place, reliability=reliability("none")))
+    section = plain.split('<h2 id="alpha">')[1].split("</section>")[0]
+    assert "It is not calibrated" in section
+    assert section.count("<tr>") == 2
+
+
+def test_without_validation_pairs_reliability_is_not_known(place):
+    nothing = Reliability(pairs=0, calibrate="none", before=None, after=None)
+    html = render_html(inputs(place, reliability=nothing))
+    assert Page(html).open == []
+    assert "The validation split holds no pair" in html
+    assert "Soft preference:" not in render_markdown(inputs(place, reliability=nothing))
+    assert 'id="alpha"' not in render_html(inputs(place, reliability=None))
 
 
 @pytest.mark.parametrize(

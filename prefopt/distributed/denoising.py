@@ -1,0 +1,114 @@
+"""A UNet's denoising errors of both images of visits: of the reference, and of policy snapshots."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prefopt.config import RunConfig
+from prefopt.data.schema import VISITS
+from prefopt.data.storage import Storage
+from prefopt.data.store import RowStore
+from prefopt.data.tables import padded
+from prefopt.data.visits import read_visits
+from prefopt.diffusion.errors import denoising_error
+from prefopt.distributed.stores import REFERENCE_COLUMNS, draw_store, latent_store, reference_key
+from prefopt.distributed.training.batches import Denoising, noisy_latents
+from prefopt.distributed.training.prompts import PromptEmbeddings
+from prefopt.models.families import predict
+from prefopt.models.loading import MODEL_DTYPES, load_pipeline, noise_schedule, prediction_type
+from prefopt.models.shape import latent_shape
+from prefopt.models.sources import WeightsSource, training_weights
+from prefopt.models.unets import load_unet
+
+
+class DenoisingErrors:
+    """Measures a UNet's errors of both images of visits, in padded batches of a fixed size."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        store: Storage,
+        device: torch.device,
+        weights: WeightsSource,
+        inverted: RowStore | None = None,
+    ) -> None:
+        """`inverted`: where the visits' inverted latents lie; None if their noise is sampled."""
+        self._config, self._inverted = config, inverted
+        self._latents, self._shape = latent_store(store, config), latent_shape(config)
+        dtype = MODEL_DTYPES[config.train.precision]
+        self._pipeline = load_pipeline(config.model, dtype, vae=None, unet=None).to(device)
+        self._how = Denoising(noise_schedule(self._pipeline), prediction_type(self._pipeline), dtype, device)
+        self.use(weights)
+
+    def use(self, weights: WeightsSource) -> None:
+        """Measure another UNet from now on. InputError if it cannot be loaded."""
+        base = training_weights(self._config).base
+        self._unet = load_unet(weights, base, self._how.dtype).to(self._how.device)
+
+    def measure(self, visits: pa.Table, prompts: Sequence[str]) -> np.ndarray:
+        """float32 [n, 2]: the errors of image_0 and image_1.
+
+        `visits` has VISITS' columns, and `prompt`: each visit's place in `prompts`. InputError if a store lacks a row.
+        """
+        self._latents.refresh()
+        if self._inverted:
+            self._inverted.refresh()
+        size = self._config.score.visits.batch
+        embeddings = PromptEmbeddings(self._pipeline, prompts, self._config.score.resolution, batch=size)
+        starts = range(0, visits.num_rows, size)
+        return np.concatenate([self._batch(visits.slice(start, size), size, embeddings) for start in starts])
+
+    @torch.no_grad()
+    def _batch(self, visits: pa.Table, size: int, prompts: PromptEmbeddings) -> np.ndarray:
+        count = visits.num_rows
+        rows = padded(visits, size)
+        read = read_visits(rows.select(VISITS.names), self._latents, self._inverted, self._shape)
+        given = noisy_latents(rows, read, torch.ones(size, dtype=torch.bool), prompts, self._how)
+        prediction = predict(self._unet, given["xt"], given["t"], given["conditioning"])
+        errors = denoising_error(prediction, given["target"]).float().cpu().numpy()
+        return np.stack([errors[:size], errors[size:]], axis=1)[:count]
+
+
+def append_errors(store: RowStore, visits: pa.Table, errors: DenoisingErrors) -> None:
+    """Measure visits (VISITS and the prompt's text), and store what was found."""
+    texts = visits["prompt"].combine_chunks().dictionary_encode()
+    indexed = visits.set_column(visits.schema.get_field_index("prompt"), "prompt", texts.indices)
+    found = errors.measure(indexed, texts.dictionary.to_pylist())
+    columns = dict(zip(REFERENCE_COLUMNS, found.T, strict=True))
+    store.append(pa.table({"key": [reference_key(row) for row in visits.to_pylist()], **columns}))
+
+
+class MeasureDraws:
+    """Work units of score: errors of some draws under one of several UNets, held one at a time.
+
+    A unit names the weights by their digest, and rows of the table `draws-<digest>.parquet` (VISITS and the prompt).
+    """
+
+    def __init__(self, config: RunConfig, store: Storage, work: Storage, weights: Mapping[str, WeightsSource]) -> None:
+        self._config, self._store, self._work, self._weights = config, store, work, weights
+        self._held = ""
+        self._errors: DenoisingErrors | None = None
+
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+        digest = payload["weights"]
+        visits = self._work.read_table(draws_file(digest)).slice(payload["start"], payload["count"])
+        append_errors(draw_store(self._store, self._config, digest), visits, self._measuring(digest))
+        return {"draws": visits.num_rows}
+
+    def _measuring(self, digest: str) -> DenoisingErrors:
+        weights = self._weights[digest]
+        if self._errors is None:
+            device = torch.device(self._config.cluster.device)
+            self._errors = DenoisingErrors(self._config, self._store, device, weights)
+        elif self._held != digest:
+            self._errors.use(weights)
+        self._held = digest
+        return self._errors
+
+
+def draws_file(digest: str) -> str:
+    """Where the work's draws of one UNet lie."""
+    return f"draws-{digest[:16]}.parquet"
