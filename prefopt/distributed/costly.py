@@ -22,7 +22,7 @@ from prefopt.distributed.stores import (
     inverted_store,
     latent_store,
     read_errors,
-    reference_key,
+    reference_keys,
     reference_store,
     reward_key,
     reward_store,
@@ -82,14 +82,14 @@ class CostlyRows:
     def reference_errors(self, pairs: pa.Table, visits: pa.Table) -> pa.Table:
         """The visits with the reference's errors; their latents, inverted where configured, must be there."""
         store = reference_store(self.store, self.config)
-        keys = [reference_key(visit) for visit in visits.to_pylist()]
+        keys = reference_keys(visits)
         worker = partial(MeasureReferences, self.config, self.store, self.work)
         self._fill_visits(store, keys, pairs, visits, "references.parquet", worker)
         return with_reference_errors(visits, store)
 
     def draw_errors(self, pairs: pa.Table, draws: pa.Table, weights: Sequence[WeightsSource]) -> dict[str, np.ndarray]:
         """Errors [rows, 2] of both images of every draw under each UNet, by its digest; the latents must be there."""
-        keys = [reference_key(draw) for draw in draws.to_pylist()]
+        keys = reference_keys(draws)
         sources = {source.digest: source for source in weights}
         stores = {name: draw_store(self.store, self.config, name) for name in sources}
         units = []

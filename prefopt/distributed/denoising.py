@@ -14,7 +14,7 @@ from prefopt.data.store import RowStore
 from prefopt.data.tables import padded
 from prefopt.data.visits import read_visits
 from prefopt.diffusion.errors import denoising_error
-from prefopt.distributed.stores import REFERENCE_COLUMNS, draw_store, latent_store, reference_key
+from prefopt.distributed.stores import REFERENCE_COLUMNS, draw_store, latent_store, reference_keys
 from prefopt.distributed.training.batches import Denoising, noisy_latents
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import predict
@@ -46,6 +46,7 @@ class DenoisingErrors:
     def use(self, weights: WeightsSource) -> None:
         """Measure another UNet from now on. InputError if it cannot be loaded."""
         base = training_weights(self._config).base
+        self._unet: Any = None  # the one before goes first: two may not fit
         self._unet = load_unet(weights, base, self._how.dtype).to(self._how.device)
 
     def measure(self, visits: pa.Table, prompts: Sequence[str]) -> np.ndarray:
@@ -78,7 +79,7 @@ def append_errors(store: RowStore, visits: pa.Table, errors: DenoisingErrors) ->
     indexed = visits.set_column(visits.schema.get_field_index("prompt"), "prompt", texts.indices)
     found = errors.measure(indexed, texts.dictionary.to_pylist())
     columns = dict(zip(REFERENCE_COLUMNS, found.T, strict=True))
-    store.append(pa.table({"key": [reference_key(row) for row in visits.to_pylist()], **columns}))
+    store.append(pa.table({"key": reference_keys(visits), **columns}))
 
 
 class MeasureDraws:

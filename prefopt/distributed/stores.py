@@ -20,6 +20,7 @@ from prefopt.rewards import RewardSpec
 LATENTS, INVERTED, REFERENCES, REWARDS = "x0", "inverted", "references", "rewards"
 REFERENCE_COLUMNS = ("reference_0", "reference_1")
 """The reference's errors of both images: of a row in their store, and of a visit."""
+_ROWS = 10_000
 Models = Mapping[str, str]
 """Digests, by role, of the models that invert."""
 
@@ -61,6 +62,11 @@ def reference_key(visit: Mapping[str, Any]) -> str:
     return digest("reference", visit["visit_id"], *fixed)
 
 
+def reference_keys(visits: pa.Table) -> list[str]:
+    """The keys of visits' errors, in order."""
+    return [reference_key(visit) for part in visits.to_batches(max_chunksize=_ROWS) for visit in part.to_pylist()]
+
+
 def reference_store(store: Storage, config: RunConfig, inverter: Models | None = None) -> RowStore:
     """Errors under one reference, one way to make the noisy latents, and one way to compute."""
     return RowStore(store, REFERENCES, reference_family(config, inverter))
@@ -76,7 +82,7 @@ def read_errors(store: RowStore, keys: Sequence[str]) -> np.ndarray:
 def with_reference_errors(visits: pa.Table, store: RowStore) -> pa.Table:
     """The visits with their errors in the store. InputError if it lacks one."""
     store.refresh()
-    errors = store.get([reference_key(visit) for visit in visits.to_pylist()], REFERENCE_COLUMNS)
+    errors = store.get(reference_keys(visits), REFERENCE_COLUMNS)
     for name in REFERENCE_COLUMNS:
         visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), errors[name])
     return visits

@@ -166,7 +166,7 @@ def expected_latents(inputs: Inputs) -> float:
     each = 2.0 * visits / max(seen, 1e-9)
     forms: float = 2.0 - flip**each - (1.0 - flip) ** each if 0.0 < flip < 1.0 else 1.0
     held_out = (counts.by_split["validation"] + counts.by_split["test"]) * per_pair
-    never_plain = in_training - seen * (1.0 - flip**each)
+    never_plain: float = in_training - seen * (1.0 - flip**each)
     return seen * max(1.0, forms) + inputs.judged_share * never_plain + held_out
 
 

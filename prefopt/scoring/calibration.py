@@ -42,7 +42,7 @@ def calibrated_share(calibration: Calibration, gap: np.ndarray) -> np.ndarray:
     """
     if isinstance(calibration, PlattCalibration):
         most = (calibration.pairs + 1.0) / (calibration.pairs + 2.0)
-        return np.minimum(expit(calibration.slope * gap), most)
+        return np.asarray(np.minimum(expit(calibration.slope * gap), most))
     return np.asarray(np.interp(gap, calibration.gap, calibration.probability))
 
 

@@ -19,13 +19,25 @@ def plan_draws(pairs: pa.Table, panel: PanelConfig, num_timesteps: int) -> pa.Ta
     Draw k of K takes a timestep of the k-th of K equal parts; both images share it, and the noise. All of it is a
     function of (snapshot_seed, pair, draw), and the timestep of K.
     """
-    rows = []
-    for pair in pairs.select(["pair_id", "image_0", "image_1"]).to_pylist():
-        if in_sample(pair["pair_id"], panel):
-            rows += [_draw(pair, draw, panel, num_timesteps) for draw in range(panel.snapshot_draws)]
-    for position, row in enumerate(rows):
-        row["position"] = position
-    return pa.Table.from_pylist(rows, schema=VISITS)
+    judged = pairs.filter(pa.array([in_sample(pair, panel) for pair in pairs["pair_id"].to_pylist()], pa.bool_()))
+    count, draws = judged.num_rows, panel.snapshot_draws
+    each = np.repeat(np.arange(count), draws)
+    numbered = [(pair, draw) for pair in judged["pair_id"].to_pylist() for draw in range(draws)]
+    timesteps = [_timestep(pair, draw, panel, num_timesteps) for pair, draw in numbered]
+    known = {
+        "position": np.arange(len(each)),
+        "visit_id": [digest("snapshot draw", pair, str(draw), str(panel.snapshot_seed)) for pair, draw in numbered],
+        "pair_id": judged["pair_id"].take(each),
+        "draw": np.tile(np.arange(draws), count),
+        "label": np.full(len(each), TIE),
+        "t_0": timesteps,
+        "t_1": timesteps,
+        **{name: np.zeros(len(each), dtype=bool) for name in ("flip_0", "flip_1", "drop_prompt")},
+        **{f"latent_key_{side}": _latents(judged[f"image_{side}"]).take(each) for side in (0, 1)},
+        **{name: pa.array([""] * len(each)) for name in ("vote_id", "inverted_key")},
+    }
+    columns = {field.name: known.get(field.name, pa.nulls(len(each), field.type)) for field in VISITS}
+    return pa.table(columns).cast(VISITS)
 
 
 def in_sample(pair_id: str, panel: PanelConfig) -> bool:
@@ -33,24 +45,13 @@ def in_sample(pair_id: str, panel: PanelConfig) -> bool:
     return row_uniform(panel.snapshot_seed, "snapshot sample", pair_id) < panel.snapshot_share
 
 
-def _draw(pair: dict[str, str], draw: int, panel: PanelConfig, num_timesteps: int) -> dict[str, object]:
-    place = row_rng(panel.snapshot_seed, "snapshot timestep", pair["pair_id"], draw).random()
-    timestep = int((draw + place) * num_timesteps / panel.snapshot_draws)
-    return {
-        "visit_id": digest("snapshot draw", pair["pair_id"], str(draw), str(panel.snapshot_seed)),
-        "pair_id": pair["pair_id"],
-        "draw": draw,
-        "vote_id": "",
-        "label": TIE,
-        "t_0": timestep,
-        "t_1": timestep,
-        "flip_0": False,
-        "flip_1": False,
-        "drop_prompt": False,
-        "latent_key_0": latent_key(pair["image_0"], False),
-        "latent_key_1": latent_key(pair["image_1"], False),
-        "inverted_key": "",
-    }
+def _timestep(pair: str, draw: int, panel: PanelConfig, num_timesteps: int) -> int:
+    place = row_rng(panel.snapshot_seed, "snapshot timestep", pair, draw).random()
+    return int((draw + place) * num_timesteps / panel.snapshot_draws)
+
+
+def _latents(images: pa.ChunkedArray) -> pa.Array:
+    return pa.array([latent_key(image, False) for image in images.to_pylist()], pa.string())
 
 
 def implicit_preference(

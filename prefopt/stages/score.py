@@ -11,6 +11,7 @@ from prefopt.data.labels import training_examples
 from prefopt.data.manifest import Rows
 from prefopt.data.scales import SCALES
 from prefopt.data.schema import VISITS
+from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import latent_key, plan_visits
 from prefopt.distributed.costly import CostlyRows
@@ -42,48 +43,44 @@ def run(context: StageContext) -> StageResult:
     costly = costly_rows(context)
     names, images = config.score.reward_names(), read_tables(ingest, "images-")
     snapshots = snapshot_weights(config)
-    draws = plan_draws(pairs, config.score.panel, NUM_TIMESTEPS) if config.score.panel and snapshots else _no_visits()
+    draws = VISITS.empty_table()
+    if config.score.panel and snapshots:
+        draws = plan_draws(pairs, config.score.panel, NUM_TIMESTEPS)
+    drawn = _plain_latents(pairs.filter(pc.is_in(pairs["pair_id"], draws["pair_id"].combine_chunks())))
     judgement: Judgement | None = None
     if config.labels.relabel != "none":
-        costly.fill_images(images, pairs, names, _wanted_latents(pairs, draws))
+        costly.fill_images(images, pairs, names, drawn)
         judgement = _judge(config, costly, pairs, labels, draws, snapshots)
     visits = _plan(config, pairs, labels, judgement.scores if judgement else None)
-    wanted = _wanted_latents(pairs, visits) | _wanted_latents(pairs, draws) | _held_out_latents(pairs)
-    costly.fill_images(images, pairs, names, wanted)
+    held_out = _plain_latents(pairs.filter(pc.not_equal(pairs["split"], "train")))
+    costly.fill_images(images, pairs, names, _visited_latents(pairs, visits) | drawn | held_out)
     judgement = judgement or _judge(config, costly, pairs, labels, draws, snapshots)
     if config.score.visits.inversion != "none":
         costly.fill_inversions(pairs, visits)
     if config.train.reference == "cached":
         visits = costly.reference_errors(pairs, visits)
-    context.output.write_bytes(SCALES, judgement.scales.model_dump_json(indent=1).encode())
-    context.output.write_table("scores-00000.parquet", judgement.scores)
-    context.output.write_table("rewards-00000.parquet", _rewards(config, pairs, judgement))
-    context.output.write_table("visits-00000.parquet", visits)
-    files = [SCALES, "scores-00000.parquet", "rewards-00000.parquet", "visits-00000.parquet"]
-    if judgement.reliability:
-        context.output.write_bytes(RELIABILITY, judgement.reliability.model_dump_json(indent=1).encode())
-        files.append(RELIABILITY)
-    visited = len(visits["pair_id"].unique())
+    versions = reward_versions(names, config)
     return StageResult(
         rows=Rows(in_=pairs.num_rows, out=judgement.scores.num_rows),
-        files=files,
+        files=_write(context.output, judgement, reward_table(pairs, judgement.evidence.rewards, versions), visits),
         summary={
             "visits": visits.num_rows,
-            "pairs_visited": visited,
+            "pairs_visited": len(visits["pair_id"].unique()),
             **_panel_summary(judgement, pairs, draws, snapshots),
-            **_versions(config),
+            **{f"reward {name}": version for name, version in versions.items()},
         },
     )
 
 
-def _rewards(config: RunConfig, pairs: pa.Table, judgement: Judgement) -> pa.Table:
-    return reward_table(pairs, judgement.evidence.rewards, reward_versions(config.score.reward_names(), config))
-
-
-def _versions(config: RunConfig) -> Summary:
-    """What identifies each reward model, digest of its weights included."""
-    found = reward_versions(config.score.reward_names(), config)
-    return {f"reward {name}": version for name, version in found.items()}
+def _write(output: Storage, judgement: Judgement, rewards: pa.Table, visits: pa.Table) -> list[str]:
+    tables = {"scores": judgement.scores, "rewards": rewards, "visits": visits}
+    for name, table in tables.items():
+        output.write_table(f"{name}-00000.parquet", table)
+    records = {SCALES: judgement.scales, RELIABILITY: judgement.reliability}
+    kept = {name: record for name, record in records.items() if record is not None}
+    for name, record in kept.items():
+        output.write_bytes(name, record.model_dump_json(indent=1).encode())
+    return [*(f"{name}-00000.parquet" for name in tables), *kept]
 
 
 def _panel_summary(
@@ -136,12 +133,8 @@ def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table
     return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS)
 
 
-def _no_visits() -> pa.Table:
-    return VISITS.empty_table()
-
-
-def _wanted_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, bool]]:
-    """Latents that visits need: store key to (image, mirrored)."""
+def _visited_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, bool]]:
+    """Latents that training visits need: store key to (image, mirrored)."""
     images = {row["pair_id"]: row for row in pairs.select(["pair_id", "image_0", "image_1"]).to_pylist()}
     wanted = {}
     for row in visits.to_pylist():
@@ -151,8 +144,7 @@ def _wanted_latents(pairs: pa.Table, visits: pa.Table) -> dict[str, tuple[str, b
     return wanted
 
 
-def _held_out_latents(pairs: pa.Table) -> dict[str, tuple[str, bool]]:
-    """Latents that the held-out accuracy needs."""
-    held_out = pairs.filter(pc.not_equal(pairs["split"], "train")).to_pylist()
-    images = [image for row in held_out for image in (row["image_0"], row["image_1"])]
+def _plain_latents(pairs: pa.Table) -> dict[str, tuple[str, bool]]:
+    """Latents of the pairs' images as they are: for the held-out accuracy, and for policy snapshots."""
+    images = [image for name in ("image_0", "image_1") for image in pairs[name].to_pylist()]
     return {latent_key(image, False): (image, False) for image in images}

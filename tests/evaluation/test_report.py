@@ -300,6 +300,18 @@ def test_display_names_hide_places(path, shown):
     assert display_name(path) == shown
 
 
+def test_a_shown_config_hides_where_snapshots_lie(tmp_path):
+    config = evaluation_config(tmp_path, tmp_path)
+    assert config.score.panel is not None
+    snapshots = (str(tmp_path / "secret" / "policy"), "owner/name@v2")
+    score = config.score.model_copy(update={"panel": config.score.panel.model_copy(update={"snapshots": snapshots})})
+    shown = shown_config(config.model_copy(update={"score": score}))
+    assert str(tmp_path) not in shown
+    assert "- policy\n" in shown
+    assert "- owner/name@v2\n" in shown
+    assert "panel: null" in shown_config(config.model_copy(update={"score": score.model_copy(update={"panel": None})}))
+
+
 def test_running_mean_and_thinning():
     assert running_mean(np.array([1.0, np.nan, 3.0])).tolist() == [1.0, 2.0, 3.0]
     x = np.arange(4000.0)
