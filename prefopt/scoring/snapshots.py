@@ -16,8 +16,8 @@ from prefopt.errors import InputError
 def plan_draws(pairs: pa.Table, panel: PanelConfig, num_timesteps: int) -> pa.Table:
     """The draws of every pair in the sample, pair by pair, as rows of VISITS with sampled noise.
 
-    Draw k of K takes a timestep of the k-th of K equal parts; both images share it, and the noise. All of it is a
-    function of (snapshot_seed, pair, draw), and the timestep of K.
+    Draw k of K takes a timestep of the k-th of K equal parts of the range; both images share it, and the noise. All of
+    it is a function of (snapshot_seed, pair, draw), and the timestep of K and the range.
     """
     judged = pairs.filter(pa.array([in_sample(pair, panel) for pair in pairs["pair_id"].to_pylist()], pa.bool_()))
     count, draws = judged.num_rows, panel.snapshot_draws
@@ -46,8 +46,9 @@ def in_sample(pair_id: str, panel: PanelConfig) -> bool:
 
 
 def _timestep(pair: str, draw: int, panel: PanelConfig, num_timesteps: int) -> int:
-    place = row_rng(panel.snapshot_seed, "snapshot timestep", pair, draw).random()
-    return int((draw + place) * num_timesteps / panel.snapshot_draws)
+    low, high = panel.snapshot_range
+    place = (draw + row_rng(panel.snapshot_seed, "snapshot timestep", pair, draw).random()) / panel.snapshot_draws
+    return min(int((low + place * (high - low)) * num_timesteps), num_timesteps - 1)
 
 
 def _latents(images: pa.ChunkedArray) -> pa.Array:

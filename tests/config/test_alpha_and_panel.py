@@ -15,7 +15,7 @@ BRANCHES: list[dict[str, Any]] = [
     {"alpha": {"reward": "pickscore", "normalise": "published"}},
     {"alpha": {"rewards": {"pickscore": {"weight": 2, "normalise": "published"}, "hpsv2.1": 0.5}}},
     {"panel": {"rewards": ["world/style", "world/taste"]}},
-    {"panel": {"snapshots": ["runs/a", "owner/name@main"], "snapshot_draws": 8, "crowd": False}},
+    {"panel": {"snapshots": ["runs/a", "o/name@main"], "snapshot_range": [0.5, 1.0], "crowd": False}},
     {"panel": {"rewards": ["world/style"], "snapshots": ["runs/a"]}},
     {"panel": {"rewards": ["world/style", "world/taste"], "snapshots": ["runs/a"], "snapshot_share": 0.1}},
 ]
@@ -67,6 +67,8 @@ def test_every_reward_is_run_once() -> None:
         ({"panel": {"snapshots": ["a", "a"]}}, "snapshots names one twice: a, a"),
         ({"panel": {"snapshots": ["a", "b"], "snapshot_share": 0.5}}, "snapshot_share below 1 needs two rewards"),
         ({"panel": {"rewards": ["a", "b"], "snapshots": ["c"], "snapshot_share": 0}}, "snapshot_share"),
+        ({"panel": {"snapshots": ["a", "b"], "snapshot_range": [0.5, 0.5]}}, r"snapshot_range \[0\.5, 0\.5\] must be"),
+        ({"panel": {"snapshots": ["a", "b"], "snapshot_range": [0.5, 1.5]}}, "snapshot_range.1"),
     ],
 )
 def test_what_cannot_work_is_refused(score: dict[str, Any], words: str) -> None:

@@ -38,11 +38,19 @@ def test_every_pair_has_a_draw_in_each_part_of_the_timesteps() -> None:
 def test_a_draw_is_a_function_of_seed_pair_and_number() -> None:
     row = plan_draws(PAIRS, panel(), 1000).to_pylist()[5]
     place = row_rng(0, "snapshot timestep", row["pair_id"], 1).random()
-    assert row["t_0"] == int((1 + place) * 250)
+    assert row["t_0"] == int((1 + place) / 4 * 1000)
     turned = plan_draws(PAIRS.take(list(range(299, -1, -1))), panel(), 1000)
     assert {r["visit_id"]: r["t_0"] for r in turned.to_pylist()} == {
         r["visit_id"]: r["t_0"] for r in plan_draws(PAIRS, panel(), 1000).to_pylist()
     }
+
+
+def test_a_range_holds_all_timesteps_and_its_parts_are_equal() -> None:
+    draws = plan_draws(PAIRS, panel(snapshot_draws=2, snapshot_range=(0.5, 0.9)), 1000)
+    timesteps = np.array(draws["t_0"].to_pylist()).reshape(300, 2)
+    assert (timesteps.min(axis=0) >= [500, 700]).all()
+    assert (timesteps.max(axis=0) < [700, 900]).all()
+    assert draws["visit_id"].equals(plan_draws(PAIRS, panel(snapshot_draws=2), 1000)["visit_id"])
 
 
 def test_another_seed_draws_anew_and_more_draws_keep_the_noise() -> None:
