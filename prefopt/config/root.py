@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from prefopt.config.alpha import PUBLISHED_RANGES
 from prefopt.config.base import Branch, Count
 from prefopt.config.cluster import ClusterConfig
 from prefopt.config.evaluate import EvaluateConfig
@@ -70,6 +71,19 @@ class RunConfig(Branch):
     def _relabelling_has_a_panel(self) -> "RunConfig":
         if self.labels.relabel != "none" and self.score.panel is None:
             raise ValueError(f"labels.relabel {self.labels.relabel} needs score.panel")
+        if self.labels.relabel == "majority_vote" and not (self.score.panel and self.score.panel.rewards):
+            raise ValueError("labels.relabel majority_vote needs score.panel.rewards: they are the ones who vote")
+        return self
+
+    @model_validator(mode="after")
+    def _published_ranges_are_known(self) -> "RunConfig":
+        for name, member in self.score.alpha.members().items() if self.score.alpha else ():
+            model = self.rewards.model(name)
+            if member.normalise == "published" and (model is None or model.kind not in PUBLISHED_RANGES):
+                raise ValueError(
+                    f"score.alpha: normalise published is known for {', '.join(PUBLISHED_RANGES)} alone, not for"
+                    f" {name}: choose scales, or give minimum and maximum under constants"
+                )
         return self
 
     @model_validator(mode="after")
@@ -95,7 +109,12 @@ class RunConfig(Branch):
     @model_validator(mode="after")
     def _rewards_are_distinct(self) -> "RunConfig":
         panel = self.score.panel.rewards if self.score.panel else ()
-        for field, names in (("score.panel.rewards", panel), ("evaluate.rewards", self.evaluate.rewards)):
+        alpha = tuple(self.score.alpha.members()) if self.score.alpha else ()
+        for field, names in (
+            ("score.panel.rewards", panel),
+            ("score.alpha.rewards", alpha),
+            ("evaluate.rewards", self.evaluate.rewards),
+        ):
             if len({self.rewards.identity(name) for name in names}) < len(names):
                 raise ValueError(f"{field} names a reward twice: {', '.join(names)}")
         return self

@@ -5,37 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prefopt.config.base import Branch, Count, Positive, Share, Size
-
-
-class AlphaConfig(Branch):
-    """The soft preference alpha: softmax over the pair of the min-max normalised reward (SmPO-Diffusion)."""
-
-    reward: str
-    """The reward model that stands for the preference."""
-    normalise: Literal["scales", "constants"] = "scales"
-    """`scales`: the frozen quantiles of the training split; `constants`: `minimum` and `maximum` as given."""
-    minimum: float = 0.0
-    """The score that becomes 0; published for the PickScore cosine: 0.11543526500463486."""
-    maximum: float = 1.0
-    """The score that becomes 1; published for the PickScore cosine: 0.28201571106910706."""
-
-    @model_validator(mode="after")
-    def _range_is_not_empty(self) -> "AlphaConfig":
-        if self.maximum <= self.minimum:
-            raise ValueError("maximum must be above minimum")
-        return self
-
-
-class PanelConfig(Branch):
-    """The offline minority metric u over a panel: reward models and, where there are several, human votes."""
-
-    rewards: Annotated[tuple[str, ...], Field(min_length=2)]
-    crowd: bool = True
-    """Let the votes of a pair that has at least `crowd_votes` of them act as one more annotator."""
-    crowd_votes: Annotated[int, Field(ge=2)] = 2
-    rho: Positive = 3.75
-    """Scale of the annotator logits in RMS units (arXiv 2503.16921: 15 / sqrt(16))."""
+from prefopt.config.alpha import AlphaConfig
+from prefopt.config.base import Branch, Count, Share, Size
+from prefopt.config.panel import PLACES as PANEL_PLACES
+from prefopt.config.panel import PanelConfig
 
 
 class RegularisationConfig(Branch):
@@ -82,6 +55,8 @@ class VisitConfig(Branch):
 
 OUTSIDE_KEYS = frozenset({"unit_images"})
 """Fields of ScoreConfig that no result depends on: they enter neither keys nor reports."""
+PLACES = {"panel": set(PANEL_PLACES)}
+"""Fields of ScoreConfig that name weights: their digests enter keys in their stead."""
 SIZES = frozenset({"resolution", "buckets"})
 """Fields of ScoreConfig that `ScoreConfig.sizes` stands for: it enters keys in their stead."""
 SizeConditioning = Literal["image", "target"]
@@ -123,6 +98,6 @@ class ScoreConfig(Branch):
 
     def reward_names(self) -> tuple[str, ...]:
         """Every reward model that this stage runs, each once, in order."""
-        names = [self.alpha.reward] if self.alpha else []
+        names = list(self.alpha.members()) if self.alpha else []
         names += list(self.panel.rewards) if self.panel else []
         return tuple(dict.fromkeys(names))

@@ -1,17 +1,25 @@
-"""Frozen scales: quantiles and RMS of each reward on the training split, so that new data does not move old pairs."""
+"""Frozen scales: what is measured once on the training split, so that new data does not move old pairs."""
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prefopt.data.storage import Storage
+from prefopt.errors import InputError
+
+SCALES = "scales.json"
+VERSION: Literal[2] = 2
 QUANTILES = (0.01, 0.99)
 
 
-class RewardScale(BaseModel):
-    """Scale of one reward on the training split."""
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class RewardScale(_Frozen):
+    """Scale of one reward on the training split."""
 
     low: float
     """The 1 % quantile of scores."""
@@ -21,24 +29,68 @@ class RewardScale(BaseModel):
     """Root mean square of the pairs' gaps."""
 
 
-class Scales(BaseModel):
+class PlattCalibration(_Frozen):
+    """P(image_0 wins) = sigma(slope x gap). There is no intercept: the two images are alike."""
+
+    kind: Literal["platt"] = "platt"
+    slope: float
+    pairs: int
+    """How many training pairs it was fitted to."""
+
+
+class IsotonicCalibration(_Frozen):
+    """A rising curve through points, for gaps of 0 and more; the others mirror it. Linear between points, level after
+    the last."""
+
+    kind: Literal["isotonic"] = "isotonic"
+    gap: list[float]
+    """From 0, rising."""
+    probability: list[float]
+    """From 1/2, never falling, below 1."""
+    pairs: int
+    """How many training pairs it was fitted to."""
+
+
+Calibration = PlattCalibration | IsotonicCalibration
+
+
+class Scales(_Frozen):
     """What scales.json holds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: int = 1
+    version: Literal[2] = 2
     rewards: dict[str, RewardScale]
+    snapshots: dict[str, float] = {}
+    """Root mean square of each policy snapshot's implicit preference z, by the annotator's name."""
     crowd_rms: float = 0.0
     """Root mean square of the crowd's margins; 0 without pairs that several people judged."""
+    annotators: list[str] = []
+    """The panel, in the order of the scores' `margins`."""
+    calibration: Annotated[Calibration, Field(discriminator="kind")] | None = None
+    """From the gap between normalised rewards to the share of votes; None where alpha is not calibrated."""
 
 
-def measure_scales(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], crowd: np.ndarray) -> Scales:
-    """Scales from the training pairs: per reward the scores of image_0 and image_1 [n], and the crowd's margins."""
+def read_scales(storage: Storage, name: str = SCALES) -> Scales:
+    """The scales that a score stage froze. InputError if they are of another version, or are damaged."""
+    data = storage.read_bytes(name)
+    try:
+        return Scales.model_validate_json(data)
+    except ValidationError as error:
+        found = {".".join(map(str, detail["loc"])): detail for detail in error.errors()}
+        where, detail = next(iter(found.items()))
+        problem = f"cannot be read ({where or 'not JSON'}: {detail['msg']})"
+        if "version" in found:
+            problem = f"are of version {found['version']['input']}, and this prefopt reads version {VERSION}"
+        raise InputError(f"The scales {storage.uri}/{name} {problem}: run the score stage again.") from None
+
+
+def measure_rewards(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, RewardScale]:
+    """Scales of rewards from the scores of image_0 and image_1 [n] of the training pairs."""
     rewards = {}
     for name, (first, second) in scores.items():
         low, high = np.quantile(np.concatenate([first, second]).astype(np.float64), QUANTILES)
-        rewards[name] = RewardScale(low=float(low), high=float(high), rms=_rms(first.astype(np.float64) - second))
-    return Scales(rewards=rewards, crowd_rms=_rms(crowd))
+        gaps = first.astype(np.float64) - second
+        rewards[name] = RewardScale(low=float(low), high=float(high), rms=root_mean_square(gaps))
+    return rewards
 
 
 def scaled_margin(gap: np.ndarray, rms: float, rho: float) -> np.ndarray:
@@ -46,5 +98,7 @@ def scaled_margin(gap: np.ndarray, rms: float, rho: float) -> np.ndarray:
     return np.asarray(rho * gap / rms if rms > 0.0 else 0.0 * gap, dtype=np.float64)
 
 
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+def root_mean_square(values: np.ndarray) -> float:
+    """Of the values that are numbers; 0 if there are none."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    return float(np.sqrt(np.mean(np.square(known)))) if known.size else 0.0

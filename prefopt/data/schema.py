@@ -78,12 +78,15 @@ SCORES = _schema(
     confidence=pa.float64(),
     stability=pa.float64(),
     u=pa.float64(),
-    majority=pa.float64(),
+    panel_majority=pa.float64(),
+    vote_share=pa.float64(),
     margins=pa.list_(pa.float64()),
 )
 """One row per pair, sorted by pair_id, all oriented towards image_0: alpha = soft P(image_0 wins); confidence,
-stability and u belong to the label "image_0 wins" (u of the opposite label is stability - u); majority is the share of
-votes for image_0; margins are the panel's scaled annotator logits for image_0."""
+stability and u belong to the label "image_0 wins" (u of the opposite label is stability - u); panel_majority is 1, 0
+or (as many for as against) 0.5 by the signs of the annotators' margins; vote_share is the share of people's votes for
+image_0; margins are the annotators' scaled logits for image_0, in the order of `annotators` in scales.json, NaN where
+one did not judge the pair."""
 
 VISITS = _schema(
     position=pa.int64(),

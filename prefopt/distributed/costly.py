@@ -1,6 +1,6 @@
 """Fill the stores of rewards and latents for a set of pairs, paying only for what no earlier run has left."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,24 +16,28 @@ from prefopt.data.schema import IMAGES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.data.visits import bucket_rows, latent_key
+from prefopt.distributed.denoising import MeasureDraws, draws_file
 from prefopt.distributed.inversions import InvertVisits
 from prefopt.distributed.references import MeasureReferences
 from prefopt.distributed.score import ScoreImages
 from prefopt.distributed.stores import (
+    draw_stores,
     inverted_stores,
     latent_stores,
-    reference_key,
+    read_errors,
+    reference_keys,
     reference_stores,
     reward_key,
     reward_store,
     with_reference_errors,
 )
 from prefopt.distributed.units import Progress, Unit, run_units
+from prefopt.models.sources import WeightsSource
 from prefopt.rewards import reward_spec
 
 _LATENT = pa.struct([("size", pa.list_(pa.int32(), 2)), ("flip", pa.bool_())])
 _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("latents", pa.list_(_LATENT)))
-_Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences]
+_Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences] | partial[MeasureDraws]
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
 
 
@@ -90,10 +94,28 @@ class CostlyRows:
     def reference_errors(self, pairs: pa.Table, visits: pa.Table) -> pa.Table:
         """The visits with the reference's errors; their latents, inverted where configured, must be there."""
         stores = reference_stores(self.store, self.config)
-        keys = [reference_key(visit) for visit in visits.to_pylist()]
+        keys = reference_keys(visits)
         worker = partial(MeasureReferences, self.config, self.store, self.work)
         self._fill_visits(stores, keys, pairs, visits, "references.parquet", worker)
         return with_reference_errors(visits, stores)
+
+    def draw_errors(self, pairs: pa.Table, draws: pa.Table, weights: Sequence[WeightsSource]) -> dict[str, np.ndarray]:
+        """Errors [rows, 2] of both images of every draw under each UNet, by its digest; the latents must be there."""
+        keys = reference_keys(draws)
+        sources = {source.digest: source for source in weights}
+        stores = {name: draw_stores(self.store, self.config, name) for name in sources}
+        units = []
+        for name, of_weights in stores.items():
+            todo = self._missing_visits(of_weights, keys, pairs, draws, draws_file(name))
+            units += _row_units(len(todo), self._unit_visits, todo, weights=name)
+        if units:
+            worker = partial(MeasureDraws, self.config, self.store, self.work, sources)
+            self._run(units, worker, "snapshots")
+        return {name: read_errors(of_weights, draws) for name, of_weights in stores.items()}
+
+    @property
+    def _unit_visits(self) -> int:
+        return 4 * self.config.score.visits.batch
 
     def _fill_visits(
         self,
@@ -104,19 +126,25 @@ class CostlyRows:
         work: str,
         worker: _Worker,
     ) -> None:
-        """Units take the missing visits bucket by bucket."""
+        todo = self._missing_visits(stores, keys, pairs, visits, work)
+        if todo:
+            self._run(_row_units(len(todo), self._unit_visits, todo), worker, work.removesuffix(".parquet"))
+
+    def _missing_visits(
+        self, stores: Mapping[Size, RowStore], keys: list[str], pairs: pa.Table, visits: pa.Table, work: str
+    ) -> list[str]:
+        """Write the visits whose rows the stores lack, bucket by bucket and with their prompts, for workers to read;
+        returns their keys."""
         todo: list[int] = []
         for size, rows in bucket_rows(visits).items():
             missing = _missing(stores[size], [keys[row] for row in rows])
             todo += [row for row in rows if keys[row] in missing]
-        if not todo:
-            return
-        prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-        chosen = visits.take(todo)
-        chosen = chosen.append_column("prompt", pa.array([prompts[pair] for pair in chosen["pair_id"].to_pylist()]))
-        self.work.write_table(work, chosen)
-        units = _row_units(len(todo), 4 * self.config.score.visits.batch, [keys[row] for row in todo])
-        self._run(units, worker, work.removesuffix(".parquet"))
+        if todo:
+            prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+            chosen = visits.take(todo)
+            texts = pa.array([prompts[pair] for pair in chosen["pair_id"].to_pylist()])
+            self.work.write_table(work, chosen.append_column("prompt", texts))
+        return [keys[row] for row in todo]
 
     def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """float32 scores of image_0 and of image_1 of every pair, by reward. InputError if one is missing."""
@@ -188,9 +216,12 @@ def _missing(store: RowStore, keys: Collection[str]) -> set[str]:
     return set(store.missing(keys))
 
 
-def _row_units(rows: int, size: int, keys: list[str]) -> list[Unit]:
-    """Row ranges, named by what they hold: a resumed run plans only what is missing."""
+def _row_units(rows: int, size: int, keys: list[str], **shared: str) -> list[Unit]:
+    """Row ranges, named by what they hold and share: a resumed run plans only what is missing."""
     return [
-        Unit(digest(*keys[start : start + size]), {"start": start, "count": min(size, rows - start)})
+        Unit(
+            digest(*shared.values(), *keys[start : start + size]),
+            {"start": start, "count": min(size, rows - start), **shared},
+        )
         for start in range(0, rows, size)
     ]

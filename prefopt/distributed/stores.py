@@ -22,6 +22,7 @@ from prefopt.rewards import RewardSpec
 LATENTS, INVERTED, REFERENCES, REWARDS = "x0", "inverted", "references", "rewards"
 REFERENCE_COLUMNS = ("reference_0", "reference_1")
 """The reference's errors of both images: of a row in their store, and of a visit."""
+_ROWS = 10_000
 Models = Mapping[str, str]
 """Digests, by role, of the models that invert."""
 
@@ -94,35 +95,63 @@ def reference_key(visit: Mapping[str, Any]) -> str:
     return digest("reference", visit["visit_id"], *fixed)
 
 
+def reference_keys(visits: pa.Table) -> list[str]:
+    """The keys of visits' errors, in order."""
+    return [reference_key(visit) for part in visits.to_batches(max_chunksize=_ROWS) for visit in part.to_pylist()]
+
+
 def reference_stores(store: Storage, config: RunConfig, inverter: Models | None = None) -> dict[Size, RowStore]:
     """Errors under one reference, one way to make the noisy latents, and one way to compute, by the images' size."""
     sizes = config.score.sizes
     return {size: RowStore(store, REFERENCES, reference_family(config, size, inverter)) for size in sizes}
 
 
-def with_reference_errors(visits: pa.Table, stores: Mapping[Size, RowStore]) -> pa.Table:
-    """The visits with their errors in their buckets' stores. InputError if one lacks one."""
+def read_errors(stores: Mapping[Size, RowStore], visits: pa.Table) -> np.ndarray:
+    """Errors of image_0 and image_1 of visits, float32 [n, 2], from their buckets' stores. InputError if one lacks
+    one."""
     errors = np.empty((visits.num_rows, len(REFERENCE_COLUMNS)), np.float32)
-    keys = [reference_key(visit) for visit in visits.to_pylist()]
+    keys = reference_keys(visits)
     for size, rows in bucket_rows(visits).items():
         stores[size].refresh()
         found = stores[size].get([keys[row] for row in rows], REFERENCE_COLUMNS)
         errors[rows] = np.stack([found[name].to_numpy() for name in REFERENCE_COLUMNS], axis=1)
-    for name, column in zip(REFERENCE_COLUMNS, errors.T, strict=True):
+    return errors
+
+
+def with_reference_errors(visits: pa.Table, stores: Mapping[Size, RowStore]) -> pa.Table:
+    """The visits with their errors in their buckets' stores. InputError if one lacks one."""
+    for name, column in zip(REFERENCE_COLUMNS, read_errors(stores, visits).T, strict=True):
         visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), pa.array(column))
     return visits
 
 
 def reference_family(config: RunConfig, size: Size, inverter: Models | None = None) -> dict[str, Any]:
     """What all errors of a store share: whatever changes their last bits is part of it, but for the CPU's own kind."""
-    visits = config.score.visits
-    sampled = {**latent_family(config, size), **_told_sizes(config)}
-    noise = sampled if visits.inversion == "none" else inverted_family(config, size, inverter)
+    noise = (
+        _sampled_family(config, size)
+        if config.score.visits.inversion == "none"
+        else inverted_family(config, size, inverter)
+    )
+    return {**noise, **training_weights(config).reference_digests, **_computed(config)}
+
+
+def draw_stores(store: Storage, config: RunConfig, weights: str) -> dict[Size, RowStore]:
+    """Errors on sampled noise under one UNet, named by its digest (the reference, or a policy snapshot), by size."""
+    how = {"model": training_weights(config).base.digest, "reference": weights, **_computed(config)}
+    families = {size: {**_sampled_family(config, size), **how} for size in config.score.sizes}
+    return {size: RowStore(store, REFERENCES, family) for size, family in families.items()}
+
+
+def _sampled_family(config: RunConfig, size: Size) -> dict[str, Any]:
+    """What noisy latents of sampled noise share."""
+    return {**latent_family(config, size), **_told_sizes(config)}
+
+
+def _computed(config: RunConfig) -> dict[str, Any]:
+    """How errors are computed."""
     return {
-        **noise,
-        **training_weights(config).reference_digests,
         "precision": config.train.precision,
-        "batch": visits.batch,
+        "batch": config.score.visits.batch,
         "attention": "sdpa",
         "device": config.cluster.device,
     }

@@ -39,6 +39,8 @@ def check_needs(config: RunConfig, run_dir: str) -> Iterator[Check]:
     ):
         if path is not None:
             yield check_weights(name, path, file)
+    for number, path in enumerate(config.score.panel.snapshots if config.score.panel else ()):
+        yield check_weights(f"score.panel.snapshots.{number}", path, _INDEX)
     for number, source in enumerate(config.ingest.sources):
         yield check_source(f"source {number}", source, config.ingest.limits)
     for name, place in (("store", config.store), ("run directory", run_dir)):

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.results import Comparison
 from prefopt.evaluation.statistics import Floats
+from prefopt.scoring.reliability import Reliability
 
 INK, MUTED, RULE, FIRST, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", FIRST: "first", SECOND: "second", PAPER: "paper"}
@@ -89,6 +90,33 @@ def roc_chart(detection: Detection) -> Markup:
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
     return _chart(f"roc-{detection.source}", f"ROC curve of the {detection.source} minority metric", draw)
+
+
+def reliability_chart(reliability: Reliability) -> Markup | None:
+    """Shares of votes against alpha, with Wilson intervals; None if nothing was measured."""
+    if reliability.before is None:
+        return None
+    shown = [("uncalibrated", MUTED, "o", reliability.before), ("calibrated", FIRST, "D", reliability.after)]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0.5, 1.0], [0.5, 1.0], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        lowest = 0.5
+        for label, colour, marker, figures in shown:
+            if figures is None:
+                continue
+            x, y = ([getattr(found, name) for found in figures.bins] for name in ("alpha", "share"))
+            low, high = ([getattr(found, name) for found in figures.bins] for name in ("low", "high"))
+            axes.vlines(x, low, high, color=colour, linewidth=1.2)
+            axes.plot(x, y, color=colour, marker=marker, markersize=4.5, linewidth=0.8, label=label)
+            lowest = min(lowest, *low)
+        axes.set(xlabel="alpha of the preferred image", ylabel="share of votes for it")
+        axes.set(xlim=(0.49, 1.01), ylim=(max(0.0, lowest - 0.03), 1.02))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        if reliability.after:
+            _legend(axes)
+
+    return _chart("reliability", "Reliability diagram of the soft preference alpha", draw)
 
 
 def forest_chart(comparisons: Sequence[Comparison]) -> Markup:

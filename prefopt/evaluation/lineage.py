@@ -32,6 +32,8 @@ def shown_config(config: RunConfig) -> str:
     for branch, name in _MODEL_PLACES:
         if tree[branch][name] is not None:
             tree[branch][name] = display_name(tree[branch][name])
+    if tree["score"]["panel"]:
+        tree["score"]["panel"]["snapshots"] = list(map(display_name, tree["score"]["panel"]["snapshots"]))
     for source in tree["ingest"]["sources"]:
         for place in _SOURCE_PLACES:
             if isinstance(source.get(place), str):

@@ -11,12 +11,13 @@ from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
 from prefopt.evaluation import wording
 from prefopt.evaluation.card import DataCard
-from prefopt.evaluation.charts import forest_chart, histogram_chart, roc_chart
+from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Shown
 from prefopt.evaluation.training import course, training_panels
 from prefopt.objectives.titles import TITLES
+from prefopt.scoring.reliability import Reliability
 
 _FORMATS = {
     "percent": wording.percent,
@@ -39,6 +40,8 @@ class ReportInputs:
     """The lines of steps.jsonl."""
     verdicts: Sequence[Mapping[str, Any]]
     """The lines of health.jsonl."""
+    reliability: Reliability | None
+    """Of alpha on the validation split; None without an alpha."""
     showcase: Sequence[Shown]
     manifests: Mapping[str, Manifest]
     """Of the stages before this one, in order."""
@@ -95,6 +98,8 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "accuracy_sentence": wording.accuracy_sentence(results, config),
         "course": course(inputs.steps, inputs.verdicts),
         "rows": [_row(found, config) for found in results.comparisons],
+        "reliability": inputs.reliability,
+        "alpha_rewards": ", ".join(config.score.alpha.members()) if config.score.alpha else "",
         "stages": stage_rows(inputs.manifests),
         "detected": next((found for found in results.detections if found.auroc), None),
     }
@@ -121,6 +126,7 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
             }
             for found in inputs.results.detections
         ],
+        "reliability_chart": reliability_chart(inputs.reliability) if inputs.reliability else None,
         "panels": training_panels(inputs.steps, inputs.verdicts, inputs.config.train.guard.budget),
         "showcase": inputs.showcase,
     }

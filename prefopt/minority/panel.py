@@ -1,4 +1,4 @@
-"""Offline u: the minority metric over a panel of scorers, with the crowd as one more annotator where there is one."""
+"""Offline u: the minority metric over a panel of annotators, some of whom did not judge every pair."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,19 @@ from torch import Tensor
 from prefopt.minority.metric import MinorityMetric, minority_metric
 
 
-def panel_metric(a_MB: Tensor, crowd_B: Tensor) -> MinorityMetric:
-    """Metric of panel logits a [M, B] and crowd logits [B], NaN where a pair has no crowd. Source: prefopt.
+def panel_metric(a_MB: Tensor) -> MinorityMetric:
+    """Metric of panel logits a [M, B], NaN where an annotator did not judge a pair. Source: prefopt.
 
-    Each value is [B] and belongs to the label "the first image wins". Raises ValueError for fewer than two scorers.
+    Each pair's is `minority_metric` of the annotators it has, float64 [B], for the label "the first image wins"; NaN
+    with fewer than two of them. Raises ValueError unless logits are [M, B].
     """
-    has_crowd = ~torch.isnan(crowd_B)
-    alone = minority_metric(a_MB)
-    joined = minority_metric(torch.cat([a_MB, torch.nan_to_num(crowd_B)[None]]))
-    return MinorityMetric(
-        *(torch.where(has_crowd, with_, without) for with_, without in zip(joined, alone, strict=True))
-    )
+    if a_MB.dim() != 2:
+        raise ValueError(f"panel logits must have shape [M, B], got {list(a_MB.shape)}")
+    wide = a_MB.detach().to(torch.float64)
+    judged = ~torch.isnan(wide)
+    found = torch.full((len(MinorityMetric._fields), wide.shape[1]), torch.nan, dtype=torch.float64)
+    for annotators in torch.unique(judged, dim=1).T:
+        if int(annotators.sum()) >= 2:
+            pairs = (judged == annotators[:, None]).all(dim=0)
+            found[:, pairs] = torch.stack(minority_metric(wide[annotators][:, pairs]))
+    return MinorityMetric(*found)

@@ -113,9 +113,13 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def with_absolute_places(config: RunConfig) -> RunConfig:
     """The same config, its directories of models named so that a process in another directory finds them."""
-    model, train, rewards = config.model, config.train, config.rewards
+    model, train, rewards, score = config.model, config.train, config.rewards, config.score
+    if score.panel:
+        snapshots = tuple(str(_absolute(place)) for place in score.panel.snapshots)
+        score = score.model_copy(update={"panel": score.panel.model_copy(update={"snapshots": snapshots})})
     return config.model_copy(
         update={
+            "score": score,
             "rewards": rewards.model_copy(
                 update={"models": {name: _at_absolute_places(reward) for name, reward in rewards.models.items()}}
             ),

@@ -107,6 +107,27 @@ def negative_weights(config: RunConfig) -> WeightsSource | None:
     return find_weights(negative.weights_from, "evaluate.negative.weights_from", [weights.base, weights.init.below])
 
 
+def snapshot_weights(config: RunConfig) -> tuple[WeightsSource, ...]:
+    """The policies that `score.panel.snapshots` names, in order.
+
+    Raises InputError as `training_weights`, and for one that is named twice or is the reference.
+    """
+    names = config.score.panel.snapshots if config.score.panel else ()
+    if not names:
+        return ()
+    weights = training_weights(config)
+    found: list[WeightsSource] = []
+    for place, name in enumerate(names):
+        field = f"score.panel.snapshots.{place}"
+        source = find_weights(name, field, [weights.base, weights.init.below])
+        if source.digest == weights.reference.digest:
+            raise InputError(f"{field}: {name} is the reference itself, and so prefers nothing: leave it out.")
+        if source.digest in {other.digest for other in found}:
+            raise InputError(f"{field}: {name} holds the same weights as a snapshot before it: leave one out.")
+        found.append(source)
+    return tuple(found)
+
+
 def base_weights(model: ModelConfig) -> WeightsSource:
     """The base model as a source of weights. InputError as `model_digest`."""
     name = "prefopt's embedded world" if model.path == EMBEDDED else _shown(model.path)

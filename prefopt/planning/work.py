@@ -53,6 +53,18 @@ class Inputs:
         return statistics.fmean(of(size) for size in self.config.score.sizes)
 
     @property
+    def judged_share(self) -> float:
+        """Share of the pairs that policy snapshots judge."""
+        panel = self.config.score.panel
+        return panel.snapshot_share if panel and panel.snapshots else 0.0
+
+    @property
+    def draws(self) -> float:
+        """Draws under which each policy snapshot, and the reference once, judge pairs."""
+        panel = self.config.score.panel
+        return self.judged_share * self.counts.pairs * panel.snapshot_draws if panel else 0.0
+
+    @property
     def inversion_forwards(self) -> int:
         """UNet forwards to invert one image; 0 where noise is sampled."""
         visits = self.config.score.visits
@@ -107,6 +119,8 @@ def _score(inputs: Inputs) -> StageWork:
     latents = expected_latents(inputs)
     cached, inverted = config.train.reference == "cached", visits * bool(inputs.inversion_forwards)
     references, latent = visits * cached, costs.mean_latent_bytes(config.score)
+    policies = 1 + len(config.score.panel.snapshots) if config.score.panel else 0
+    judged = policies * inputs.draws
     items = some(
         *(_reward(config, name, counts.images) for name in rewards),
         Item(
@@ -117,13 +131,15 @@ def _score(inputs: Inputs) -> StageWork:
         ),
         Item("UNet forwards to invert visits", 2 * inverted * inputs.inversion_forwards, inputs.unet_forward),
         Item("UNet forwards for reference errors", 2 * references, inputs.unet_forward, config.train.precision),
-        Item("prompts through the text encoders", inverted + references, costs.prompt),
+        Item("UNet forwards for policy snapshots", 2 * judged, inputs.unet_forward, config.train.precision),
+        Item("prompts through the text encoders", inverted + references + judged, costs.prompt),
     )
     writes = [
         Write("rewards", len(rewards) * counts.images * BYTES["reward"], "store"),
         Write("latents", latents * latent, "store"),
         Write("inverted latents", 2 * inverted * latent, "store"),
         Write("reference errors", references * REFERENCE_BYTES, "store"),
+        Write("errors of policy snapshots", judged * REFERENCE_BYTES, "store"),
         Write("tables of scores and visits", counts.pairs * BYTES["score"] + visits * BYTES["visit"], "run"),
     ]
     return StageWork(
@@ -132,13 +148,13 @@ def _score(inputs: Inputs) -> StageWork:
         [write for write in writes if write.nbytes],
         workers=config.cluster.workers,
         uses_model=True,
-        fixed_seconds=STARTUP["score"] + POOL_STARTUP * (bool(inverted) + cached),
+        fixed_seconds=STARTUP["score"] + POOL_STARTUP * (bool(inverted) + cached + bool(judged)),
     )
 
 
 def expected_latents(inputs: Inputs) -> float:
-    """Latents that training and the held-out accuracy need: every mirrored form of an image that is visited, and
-    every held-out image once.
+    """Latents that training, the held-out accuracy and policy snapshots need: every mirrored form of an image that is
+    visited, every held-out image once, and every training image that a snapshot judges, as it is.
 
     Visits take each example once before any a second time. An image that is visited k times and mirrored with
     probability f each time shows 2 - f^k - (1 - f)^k forms on average.
@@ -152,7 +168,8 @@ def expected_latents(inputs: Inputs) -> float:
     each = 2.0 * visits / max(seen, 1e-9)
     forms: float = 2.0 - flip**each - (1.0 - flip) ** each if 0.0 < flip < 1.0 else 1.0
     held_out = (counts.by_split["validation"] + counts.by_split["test"]) * per_pair
-    return seen * max(1.0, forms) + held_out
+    never_plain: float = in_training - seen * (1.0 - flip**each)
+    return seen * max(1.0, forms) + inputs.judged_share * never_plain + held_out
 
 
 def _examples(inputs: Inputs) -> float:

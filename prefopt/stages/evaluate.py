@@ -35,6 +35,7 @@ from prefopt.evaluation.showcase import read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 from prefopt.models.sources import negative_weights, training_weights
 from prefopt.rewards import reward_spec, reward_versions
+from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 
 MODEL, MINORITY, STEPS, VERDICTS = "model", "minority.parquet", "steps.jsonl", "health.jsonl"
@@ -60,6 +61,7 @@ def run(context: StageContext) -> StageResult:
         card=data_card(ingest, context.parents["inject"]),
         steps=_lines(context.parents["train"], STEPS),
         verdicts=_lines(context.parents["train"], VERDICTS),
+        reliability=_reliability(context.parents["score"]),
         showcase=read_showcase(context.output, prompts[: config.evaluate.grid_prompts], config.evaluate),
         manifests={name: parent.manifest for name, parent in context.parents.items()},
         prompts=len(prompts),
@@ -219,6 +221,13 @@ def _lines(train: StageOutput, file: str) -> list[dict[str, Any]]:
     if file not in train.manifest.files_like(file):
         return []
     return [json.loads(line) for line in train.storage.read_bytes(file).splitlines()]
+
+
+def _reliability(score: StageOutput) -> Reliability | None:
+    """How reliable alpha is on the validation split; None without an alpha."""
+    if RELIABILITY not in score.manifest.files_like(RELIABILITY):
+        return None
+    return Reliability.model_validate_json(score.storage.read_bytes(RELIABILITY))
 
 
 def _versions(context: StageContext) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.models.identity import model_digest, vae_digest
-from prefopt.models.sources import TrainingWeights, negative_weights, training_weights
+from prefopt.models.sources import TrainingWeights, negative_weights, snapshot_weights, training_weights
 
 _SOURCE_PLACES = {"path", "images"}
 
@@ -63,16 +63,30 @@ def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    excluded: dict[str, Any] = {**dict.fromkeys(score.OUTSIDE_KEYS | score.SIZES, True), **score.PLACES}
     sizes = config.score.sizes
     return {
-        **config.score.model_dump(mode="json", exclude=set(score.OUTSIDE_KEYS | score.SIZES)),
+        **config.score.model_dump(mode="json", exclude=excluded),
         "sizes": sizes,
         "micro_batch": config.train.micro_batch if len(sizes) > 1 else None,
         "labels": config.labels.model_dump(mode="json"),
         **_inverting(config, outside),
         "rewards": outside.rewards(config, config.score.reward_names()),
+        "snapshots": _snapshots(config, outside),
         "visits_planned": planned_visits(config),
         "reference_errors": config.train.precision if config.train.reference == "cached" else None,
+    }
+
+
+def _snapshots(config: RunConfig, outside: Outside) -> dict[str, Any] | None:
+    """The policies on the panel, and what else their preferences depend on."""
+    weights = snapshot_weights(config)
+    if not weights:
+        return None
+    return {
+        "weights": [source.digest for source in weights],
+        **outside.weights(config).reference_digests,
+        "precision": config.train.precision,
     }
 
 

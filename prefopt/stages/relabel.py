@@ -8,11 +8,13 @@ from prefopt.data.labels import TIE
 from prefopt.minority.transforms import filter_minority, flip_minority, majority_vote
 
 
-def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig) -> pa.Table:
+def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig, voters: int = 0) -> pa.Table:
     """The votes that training may use, with the labels it sees; all columns as they were but `label`.
 
     `scores`, which may be missing under `relabel: none`, has a row for each pair; a vote's u is that of its own label,
     stability - u for the second image. Ties stay ties, and votes that do not count are neither dropped nor flipped.
+    Under `majority_vote` the first `voters` annotators vote, which are the panel's reward models: Adaptive-DPO's
+    baseline is a vote of metrics, and people's own votes, or policies trained on them, would vote for the noise.
     """
     if config.relabel == "none":
         return _with_labels(votes, votes["label"].to_numpy(), config)
@@ -21,7 +23,7 @@ def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig) -
     of_vote = np.array([place[pair] for pair in votes["pair_id"].to_pylist()], dtype=np.int64)
     labels = votes["label"].to_numpy().astype(np.float64)
     if config.relabel == "majority_vote":
-        margins = np.stack([np.asarray(row) for row in scores["margins"].to_pylist()], axis=1)
+        margins = np.stack([np.asarray(row[:voters]) for row in scores["margins"].to_pylist()], axis=1)
         labels = np.where(labels == TIE, TIE, majority_vote(margins)[of_vote])
     elif config.relabel in ("filter_minority", "flip_minority"):
         judged = np.flatnonzero((labels != TIE) & votes["latest"].to_numpy(zero_copy_only=False))

@@ -131,6 +131,9 @@ def test_models(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     _, checks = doctor("my.yaml", "--set", "model.path=some/model", "--set", "train.init_from=an/other")
     assert checks["model"]["state"] == checks["train.init_from"]["state"] == "warning"
     assert "set train.init_from to a directory" in checks["train.init_from"]["advice"]
+    _, checks = doctor("my.yaml", "--set", f"score.panel={{snapshots: [{tmp_path}, an/other]}}")
+    states = [checks[f"score.panel.snapshots.{number}"]["state"] for number in (0, 1)]
+    assert states == ["ok", "warning"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert doctor("my.yaml", "--set", "model.path=some/model")[1]["model"]["state"] == "problem"
 

@@ -18,6 +18,7 @@ from prefopt.evaluation.statistics import Estimate
 from prefopt.evaluation.wording import caution, headline, minus, side_effects
 from prefopt.objectives import OBJECTIVES
 from prefopt.objectives.titles import TITLES
+from prefopt.scoring.reliability import Reliability, measure_reliability
 from tests.kit.evaluation import evaluation_config, step_lines, verdict_lines
 
 NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
@@ -48,6 +49,12 @@ def detection(source="online", known=True):
     return Detection(source, edges, clean, clean[::-1], estimate(0.8, 0.7, 0.9), roc)
 
 
+def reliability(calibrate="platt"):
+    alpha, share = np.array([0.52, 0.45, 0.6, 0.9]), np.array([1.0, 0.0, 0.5, 1.0])
+    before, after = measure_reliability(alpha, share), measure_reliability(np.array([0.8, 0.1, 0.7, 0.99]), share)
+    return Reliability(pairs=4, calibrate=calibrate, before=before, after=after if calibrate != "none" else None)
+
+
 def inputs(tmp_path, **changed):
     config = evaluation_config(tmp_path / "secret-place" / "my-model", tmp_path / "store")
     results = Results(
@@ -68,6 +75,7 @@ def inputs(tmp_path, **changed):
         ),
         "steps": step_lines(),
         "verdicts": verdict_lines(),
+        "reliability": reliability(),
         "showcase": [shown],
         "manifests": {},
         "prompts": 10,
@@ -205,7 +213,7 @@ def test_a_bare_run_has_a_report_too(tmp_path):
     bare = dataclasses.replace(
         inputs(tmp_path).results, accuracy=None, detections=[], comparisons=[comparison(low=None, high=None)]
     )
-    made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=DataCard())
+    made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=DataCard(), reliability=None)
     html = render_html(made)
     assert Page(html).open == []
     for sentence in ("computed no minority metric", "was not measured", "recorded no steps", "too few for an interval"):
@@ -222,6 +230,28 @@ def test_every_objective_has_a_report(name, tmp_path):
     assert str(escape(TITLES[name][0])) in html
     assert (", beta " in html) == hasattr(train.objective, "beta")
     assert render_markdown(made)
+
+
+def test_reliability_is_shown_before_and_after_calibration(html, place):
+    section = html.split('<h2 id="alpha">')[1].split("</section>")[0]
+    assert "Its calibration (platt)" in section
+    assert section.count("<tr>") == 3
+    assert "calibrated</text>" in section or ">calibrated<" in section
+    assert f"{reliability().after.ece:.4g}" in section
+    assert "- Soft preference: calibration error" in render_markdown(inputs(place))
+    plain = render_html(inputs(place, reliability=reliability("none")))
+    section = plain.split('<h2 id="alpha">')[1].split("</section>")[0]
+    assert "It is not calibrated" in section
+    assert section.count("<tr>") == 2
+
+
+def test_without_validation_pairs_reliability_is_not_known(place):
+    nothing = Reliability(pairs=0, calibrate="none", before=None, after=None)
+    html = render_html(inputs(place, reliability=nothing))
+    assert Page(html).open == []
+    assert "The validation split holds no pair" in html
+    assert "Soft preference:" not in render_markdown(inputs(place, reliability=nothing))
+    assert 'id="alpha"' not in render_html(inputs(place, reliability=None))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +312,18 @@ def test_numbers_are_set_with_a_minus_sign():
 )
 def test_display_names_hide_places(path, shown):
     assert display_name(path) == shown
+
+
+def test_a_shown_config_hides_where_snapshots_lie(tmp_path):
+    config = evaluation_config(tmp_path, tmp_path)
+    assert config.score.panel is not None
+    snapshots = (str(tmp_path / "secret" / "policy"), "owner/name@v2")
+    score = config.score.model_copy(update={"panel": config.score.panel.model_copy(update={"snapshots": snapshots})})
+    shown = shown_config(config.model_copy(update={"score": score}))
+    assert str(tmp_path) not in shown
+    assert "- policy\n" in shown
+    assert "- owner/name@v2\n" in shown
+    assert "panel: null" in shown_config(config.model_copy(update={"score": score.model_copy(update={"panel": None})}))
 
 
 def test_running_mean_and_thinning():

@@ -211,8 +211,8 @@ def _online(votes: list[dict[str, Any]]) -> pa.Table:
 def _score(pair_id: str) -> dict[str, Any]:
     stability = row_uniform(0, "stability", pair_id)
     u = stability * row_uniform(0, "confidence", pair_id)
-    known = {"alpha": 0.5, "confidence": 0.5, "stability": stability, "u": u, "majority": 1.0}
-    return {"pair_id": pair_id, "margins": None, **known}
+    known = {"alpha": 0.5, "confidence": 0.5, "stability": stability, "u": u, "vote_share": 1.0}
+    return {"pair_id": pair_id, "margins": None, "panel_majority": 0.5, **known}
 
 
 def _image(row: dict[str, Any], side: int) -> dict[str, Any]:

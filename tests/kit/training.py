@@ -154,7 +154,13 @@ def _score(pair_id: str, scored: bool) -> dict[str, Any]:
     stability = uniform("stability")
     u = stability * uniform("confidence")
     known = {"alpha": uniform("alpha"), "confidence": uniform("confidence"), "stability": stability, "u": u}
-    return {"pair_id": pair_id, "majority": 1.0, "margins": None, **(known if scored else dict.fromkeys(known))}
+    return {
+        "pair_id": pair_id,
+        "vote_share": 1.0,
+        "panel_majority": None,
+        "margins": None,
+        **(known if scored else dict.fromkeys(known)),
+    }
 
 
 def _with_reference_errors(

@@ -95,8 +95,8 @@ class _Pictures:
 
 def _score(pair_id: str, margin: float) -> dict[str, Any]:
     alpha = 1.0 / (1.0 + float(np.exp(-margin)))
-    nothing = dict.fromkeys(("confidence", "stability", "u", "margins"))
-    return {"pair_id": pair_id, "alpha": alpha, "majority": 1.0, **nothing}
+    nothing = dict.fromkeys(("confidence", "stability", "u", "panel_majority", "margins"))
+    return {"pair_id": pair_id, "alpha": alpha, "vote_share": 1.0, **nothing}
 
 
 def _fill_latents(store: Storage, config: RunConfig, pictures: _Pictures) -> None:

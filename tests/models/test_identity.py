@@ -38,6 +38,11 @@ def test_directories_are_found_from_elsewhere(tmp_path: Path, monkeypatch: pytes
     config = with_absolute_places(_config("model", "vae", "init", "owner/reference"))
     assert (config.model.path, config.model.vae) == (str(tmp_path / "model"), str(tmp_path / "vae"))
     assert (config.train.init_from, config.train.reference_from) == (str(tmp_path / "init"), "owner/reference")
+    tree = _config("model", None, None, None).model_dump(by_alias=True)
+    tree["score"]["panel"] = {"snapshots": ["init", "owner/policy"]}
+    panel = with_absolute_places(parse_config(tree, "kit")).score.panel
+    assert panel is not None
+    assert panel.snapshots == (str(tmp_path / "init"), "owner/policy")
     config = with_absolute_places(_config("owner/model", None, None, None))
     assert (config.model.path, config.model.vae, config.train.init_from) == ("owner/model", None, None)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from prefopt.config import RunConfig, parse_config
+from prefopt.config.panel import PanelConfig
 from prefopt.config.root import ModelConfig
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError
 from prefopt.models.identity import model_digest
-from prefopt.models.sources import LORA_BASE, local_directory, training_weights
+from prefopt.models.sources import LORA_BASE, local_directory, snapshot_weights, training_weights
 from tests.kit.models import tiny_pipeline, tiny_unet
 from tests.kit.weights import finished_run, lora_directory
 
@@ -152,3 +153,29 @@ def test_a_run_may_lie_on_an_object_store(place: Path) -> None:
         assert not copy.exists()
     with pytest.raises(InputError, match="only an earlier run can be named"):
         training_weights(_config(place / "base", f"file://{place}/lora"))
+
+
+def _snapshots(place: Path, *names: str, reference: str | None = None) -> tuple[str, ...]:
+    config = _config(place / "base", None, reference and place / reference)
+    panel = PanelConfig(rewards=("world/style", "world/taste"), snapshots=tuple(str(place / name) for name in names))
+    score = config.score.model_copy(update={"panel": panel})
+    return tuple(source.digest for source in snapshot_weights(config.model_copy(update={"score": score})))
+
+
+def test_snapshots_are_found_as_starts_are(place: Path) -> None:
+    weights = training_weights(_config(place / "base", place / "lora", place / "sft"))
+    assert _snapshots(place, "sft", "lora") == (weights.reference.digest, weights.init.digest)
+    assert snapshot_weights(_config(place / "base")) == ()
+
+
+def test_a_snapshot_that_can_say_nothing_is_refused(place: Path) -> None:
+    with pytest.raises(InputError, match=r"score\.panel\.snapshots\.1: .*base is the reference itself"):
+        _snapshots(place, "lora", "base")
+    assert _snapshots(place, "base", reference="lora") == (_digest(place / "base"),)
+    shutil.copytree(place / "lora", place / "again", dirs_exist_ok=True)
+    with pytest.raises(InputError, match=r"snapshots\.1: .*again holds the same weights as a snapshot before it"):
+        _snapshots(place, "lora", "again")
+    with pytest.raises(InputError, match=r"score\.panel\.snapshots\.0: there is no directory .*nowhere"):
+        _snapshots(place, "nowhere")
+    with pytest.raises(InputError, match=r"score\.panel\.snapshots\.0: the adapter of the run in .*upon"):
+        _snapshots(place, "upon")

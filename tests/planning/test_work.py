@@ -117,6 +117,25 @@ def test_inversion_is_levels_times_renoising(costs: ForwardCosts) -> None:
     assert f"{FORWARD} to invert visits" not in done(work(costs, "score", train=TRAIN))
 
 
+def test_snapshots_judge_a_share_of_all_pairs_beside_the_reference(costs: ForwardCosts) -> None:
+    """140 pairs, half of them, 3 draws: 210 draws of three UNets, two images each."""
+    panel = {"rewards": ["world/style", "world/taste"], "snapshots": ["a", "b"], "snapshot_draws": 3}
+    halved = {"panel": {**panel, "snapshot_share": 0.5}}
+    found = work(costs, "score", train={**TRAIN, "precision": "bf16"}, score=halved)
+    assert done(found)[f"{FORWARD} for policy snapshots"] == 210 * 3 * 2
+    (item,) = (item for item in found.items if "snapshots" in item.what)
+    assert item.precision == "bf16"
+    assert done(found)["prompts through the text encoders"] == 630
+    plain = {"panel": {"rewards": panel["rewards"]}}
+    assert f"{FORWARD} for policy snapshots" not in done(work(costs, "score", train=TRAIN, score=plain))
+    latents = [
+        expected_latents(Inputs(config(train=TRAIN, score=score), counts(), costs))
+        for score in (plain, halved, {"panel": panel})
+    ]
+    assert latents[2] == pytest.approx(2 * 140)
+    assert latents[1] == pytest.approx((latents[0] + latents[2]) / 2)
+
+
 def test_watching_draws_images_while_training(costs: ForwardCosts) -> None:
     watched = {"every": 4, "prompts": 3, "reward": "world/true", "sampler": {"steps": 6, "guidance": 3.0}}
     train = {**TRAIN, "health": {"evaluation": {**watched, "sampler": {**watched["sampler"], "resolution": 32}}}}

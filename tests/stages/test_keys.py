@@ -27,14 +27,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _config(
-    root: Path, *, vae: bool = False, inversion: str = "none", score: dict[str, Any] | None = None, **train: Any
+    root: Path,
+    *,
+    vae: bool = False,
+    inversion: str = "none",
+    score: dict[str, Any] | None = None,
+    snapshots: tuple[str, ...] = (),
+    **train: Any,
 ) -> RunConfig:
+    panel = {"snapshots": [str(root / name) for name in snapshots], "rewards": ["world/style", "world/taste"]}
     named = {field: str(root / train.pop(field)) for field in ("init_from", "reference_from") if field in train}
     tree = {
         "name": "kit",
         "model": {"path": str(root / "base"), "vae": str(root / "vae") if vae else None},
         "ingest": {"sources": [{"kind": "world", "pairs": 8}]},
-        "score": {"resolution": 32, "visits": {"inversion": inversion}, **(score or {})},
+        "score": {"resolution": 32, "visits": {"inversion": inversion}, "panel": panel, **(score or {})},
         "train": {**named, **train},
         "evaluate": {"rewards": ["world/true"]},
     }
@@ -53,7 +60,13 @@ def _changed(first: RunConfig, second: RunConfig) -> set[str]:
 def test_no_place_enters_a_key(place: Path, tmp_path: Path) -> None:
     for name in ("base", "other", "lora", "vae"):
         shutil.copytree(place / name, tmp_path / name)
-    options = {"vae": True, "inversion": "renoise", "init_from": "lora", "reference_from": "other"}
+    options = {
+        "vae": True,
+        "inversion": "renoise",
+        "init_from": "lora",
+        "reference_from": "other",
+        "snapshots": ("lora",),
+    }
     here, there = _config(place, **options), _config(tmp_path, **options)
     assert not _changed(here, there)
     outside = Outside((), [])
@@ -74,6 +87,15 @@ def test_the_reference_belongs_to_training_and_to_what_score_computes_with_it(pl
             "score",
             "train",
         }
+
+
+def test_snapshots_and_what_they_are_compared_with_belong_to_score(place: Path) -> None:
+    plain, judged = _config(place), _config(place, snapshots=("lora",))
+    assert _changed(plain, judged) == {"score"}
+    assert _changed(judged, _config(place, snapshots=("other",))) == {"score"}
+    assert _changed(judged, _config(place, snapshots=("lora",), reference_from="other")) == {"score", "train"}
+    assert _changed(judged, _config(place, snapshots=("lora",), precision="bf16")) == {"score", "train"}
+    assert _changed(plain, _config(place, precision="bf16")) == {"train"}
 
 
 def test_the_vae_belongs_to_all(place: Path) -> None:

@@ -142,7 +142,8 @@ class Refresh:
 
     def _measure_references(self, visits: pa.Table, inverter: Models) -> None:
         """Of visits that were inverted again. The reference is loaded for this alone."""
-        from prefopt.distributed.references import ReferenceErrors, append_references
+        from prefopt.distributed.denoising import append_errors
+        from prefopt.distributed.references import ReferenceErrors
 
         stores = reference_stores(self._job.store, self._config, inverter)
         errors: list[ReferenceErrors] = []
@@ -150,7 +151,7 @@ class Refresh:
         def fill(batch: _Batch) -> None:
             if not errors:
                 errors.append(ReferenceErrors(self._config, self._job.store, self._device, inverter))
-            append_references(stores, batch.visits, errors[0].measure(batch.visits, self._texts))
+            append_errors(stores, batch.visits, errors[0].measure(batch.visits, self._texts))
 
         self._fill(stores, visits, reference_key, fill)
 
