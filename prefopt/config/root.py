@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from prefopt.config.base import Branch, Count
+from prefopt.config.card import CardConfig
 from prefopt.config.cluster import ClusterConfig
 from prefopt.config.evaluate import EvaluateConfig
 from prefopt.config.ingest import IngestConfig
@@ -43,6 +44,7 @@ class RunConfig(Branch):
     labels: LabelsConfig = LabelsConfig()
     rewards: RewardsConfig = RewardsConfig()
     score: ScoreConfig = ScoreConfig()
+    card: CardConfig = CardConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
