@@ -10,7 +10,7 @@ from prefopt.card.annotators import Annotator, People
 from prefopt.card.findings import findings
 from prefopt.card.groups import Group
 from prefopt.card.people import MEASURES
-from prefopt.card.shares import LEVEL
+from prefopt.card.shares import LEVEL, Share
 from prefopt.card.survey import Listed, Survey
 from prefopt.config.card import CardConfig
 
@@ -36,9 +36,9 @@ def figures(found: Survey, config: CardConfig) -> dict[str, Any]:
             "findings": [one.text for one in findings(found)],
             "counts": found.counts.as_dict(),
             "duplicates": {**dataclasses.asdict(found.duplicates), "spellings": found.spellings},
-            "ties": dataclasses.asdict(found.ties),
+            "ties": _share(found.ties),
             "contradictions": {
-                "pairs": dataclasses.asdict(found.contradicted),
+                "pairs": _share(found.contradicted),
                 "agreement": dataclasses.asdict(found.agreement),
                 "annotators_who_changed": found.counts.annotators_who_changed,
             },
@@ -122,17 +122,26 @@ def _people(people: People) -> dict[str, Any]:
 def _annotator(one: Annotator) -> dict[str, Any]:
     return {
         **{name: getattr(one, name) for name in ("name", "votes", "changed", "p", "stands_out")},
-        "ties": dataclasses.asdict(one.ties),
+        "ties": _share(one.ties),
         **{name: _with_time(one.shares[name], one.by_time[name]) for name in MEASURES},
     }
 
 
-def _with_time(share: Any, by_time: list[Any]) -> dict[str, Any]:
-    return {**dataclasses.asdict(share), "by_time": [{"hits": part.hits, "n": part.n} for part in by_time]}
+def _share(share: Share) -> dict[str, Any]:
+    return {name: getattr(share, name) for name in ("hits", "n", "value", "low", "high")}
+
+
+def _with_time(share: Share, by_time: list[Share]) -> dict[str, Any]:
+    return {**_share(share), "by_time": [{"hits": part.hits, "n": part.n} for part in by_time]}
 
 
 def _group(group: Group) -> dict[str, Any]:
-    return dataclasses.asdict(group)
+    return {
+        **{name: getattr(group, name) for name in ("name", "pairs", "votes")},
+        "ties": _share(group.ties),
+        "disagreement": _share(group.disagreement),
+        "u": dataclasses.asdict(group.u),
+    }
 
 
 def _rounded(value: Any) -> Any:

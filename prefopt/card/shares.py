@@ -1,6 +1,7 @@
 """Shares with their intervals."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,23 +15,37 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Share:
-    """`hits` of `n`, with the Wilson interval."""
+    """`hits` of `n`."""
 
     hits: int
     n: int
-    value: float | None
-    low: float | None
-    high: float | None
-    """None for a share of nothing."""
+
+    @property
+    def value(self) -> float | None:
+        """None for a share of nothing, as are the ends of its interval."""
+        return self.hits / self.n if self.n else None
+
+    @property
+    def low(self) -> float | None:
+        """The lower end of the Wilson interval."""
+        return self._ends[0]
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+        return self._ends[1]
+
+    @cached_property
+    def _ends(self) -> tuple[float, float] | tuple[None, None]:
+        if not self.n:
+            return None, None
+        ends = stats.binomtest(self.hits, self.n).proportion_ci(LEVEL, method="wilson")
+        return float(ends.low), float(ends.high)
 
 
 def share(hits: float, n: float) -> Share:
-    """The share and its interval at LEVEL."""
-    hits, n = int(hits), int(n)
-    if not n:
-        return Share(0, 0, None, None, None)
-    ends = stats.binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
-    return Share(hits, n, hits / n, float(ends.low), float(ends.high))
+    """A share from counts of any numeric kind."""
+    return Share(int(hits), int(n))
 
 
 @dataclass(frozen=True)
