@@ -50,8 +50,9 @@ def _suspects(found: Survey) -> Finding | None:
     if not found.suspects_found:
         return None
     share = percent(found.suspects_found / found.counts.pairs)
+    pairs = "1 pair" if found.suspects_found == 1 else f"{count(found.suspects_found)} pairs"
     by = "other votes or with the panel" if found.has_panel else "other votes"
-    text = f"The labels of {count(found.suspects_found)} pairs ({share}) are at odds with {by}."
+    text = f"The labels of {pairs} ({share}) are at odds with {by}."
     return Finding("suspicious", f"{text} Look at the first of them before training.")
 
 
@@ -111,8 +112,9 @@ def _flipped(found: Survey) -> Finding | None:
     counts = found.counts
     if not counts.flipped:
         return None
-    text = f"{count(counts.flipped)} labels were flipped on purpose. Annotators and contradictions are counted before"
-    return Finding("counts", f"{text} that, suspicious pairs and u after it, as training sees the labels.")
+    labels = "1 label was" if counts.flipped == 1 else f"{count(counts.flipped)} labels were"
+    text = f"{labels} flipped on purpose. Annotators and contradictions are counted before that, suspicious pairs and u"
+    return Finding("counts", f"{text} after it, as training sees the labels.")
 
 
 _RULES: tuple[Callable[[Survey], Finding | None], ...] = (

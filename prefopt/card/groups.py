@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefopt.card.people import decided_sides
-from prefopt.card.shards import Floats, Ints, Shard
+from prefopt.card.shards import Floats, Ints, Shard, exact
 from prefopt.card.shares import Mean, Share, mean_of_sums, share
 
 _PAIRS, _VOTES, _TIES, _JUDGED, _SPLIT, _LABELS, _U, _U_SQUARES = range(8)
@@ -50,8 +50,8 @@ class GroupTally:
         if u is not None:
             known = np.isfinite(u)
             self._add(_LABELS, of_vote, known)
-            self._add(_U, of_vote, np.where(known, u, 0.0))
-            self._add(_U_SQUARES, of_vote, np.where(known, np.square(u), 0.0))
+            self._add(_U, of_vote, exact(np.where(known, u, 0.0)))
+            self._add(_U_SQUARES, of_vote, exact(np.where(known, np.square(u), 0.0)))
 
     def _add(self, column: int, rows: Ints, weights: NDArray[np.generic] | None = None) -> None:
         self._sums[:, column] += np.bincount(rows, weights=weights, minlength=len(self._sums))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from prefopt.card.shards import Bools, Floats, Ints, Shard
+from prefopt.card.shards import Bools, Floats, Ints, Shard, exact
 from prefopt.card.times import TimeBins, moments
 
 MEASURES = ("others", "panel", "first")
@@ -85,8 +85,8 @@ class AgreementTally:
         agreeing = self.of(shard)
         self.pairs += len(agreeing)
         self.split += int((agreeing < 1.0).sum())
-        self.total += float(agreeing.sum())
-        self.squares += float(np.square(agreeing).sum())
+        self.total += float(exact(agreeing).sum())
+        self.squares += float(exact(np.square(agreeing)).sum())
 
     @staticmethod
     def of(shard: Shard) -> Floats:

@@ -79,7 +79,11 @@ VOTES = st.lists(
     max_size=4,
 )
 PAIRS = st.builds(
-    Pair, VOTES, st.sampled_from(["a", "b"]), st.sampled_from(["train", "test"]), st.tuples(st.just(0), st.integers(1, 3))
+    Pair,
+    VOTES,
+    st.sampled_from(["a", "b"]),
+    st.sampled_from(["train", "test"]),
+    st.tuples(st.just(0), st.integers(1, 3)),
 )
 
 

@@ -45,9 +45,9 @@ def test_groups_by_hand() -> None:
     assert (x.ties.hits, x.ties.n) == (1, 6)
     assert (x.disagreement.hits, x.disagreement.n) == (1, 1)
     assert x.u.n == 4
-    assert x.u.value == pytest.approx((0.2 + 0.8 + 0.6 + 0.4) / 4)
+    assert x.u.value == pytest.approx((0.2 + 0.8 + 0.6 + 0.4) / 4, abs=1e-6)
     assert (y.name, y.disagreement.hits, y.disagreement.n) == ("y", 0, 1)
-    assert y.u.value == pytest.approx(0.3)
+    assert y.u.value == pytest.approx(0.3, abs=1e-6)
 
 
 def test_without_a_panel_there_is_no_u() -> None:
@@ -57,7 +57,4 @@ def test_without_a_panel_there_is_no_u() -> None:
 
 @given(st.lists(st.sampled_from(BY_HAND), min_size=1, max_size=10), st.integers(1, 4))
 def test_sums_do_not_depend_on_the_shards(pairs: list[Pair], cut: int) -> None:
-    for whole, apart in zip(groups(pairs), groups(pairs, cut), strict=True):
-        assert (whole.name, whole.pairs, whole.votes, whole.ties) == (apart.name, apart.pairs, apart.votes, apart.ties)
-        assert whole.disagreement == apart.disagreement
-        assert whole.u.value == pytest.approx(apart.u.value)
+    assert groups(pairs) == groups(pairs, cut)

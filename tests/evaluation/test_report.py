@@ -60,9 +60,7 @@ def inputs(tmp_path, **changed):
     values = {
         "config": config,
         "results": results,
-        "card": Counts(
-            votes=10, pairs=5, groups={NASTY: {"votes": 4, "flipped": 1}, "b": {"votes": 6, "flipped": 0}}
-        ),
+        "card": Counts(votes=10, pairs=5, groups={NASTY: {"votes": 4, "flipped": 1}, "b": {"votes": 6, "flipped": 0}}),
         "steps": step_lines(),
         "verdicts": verdict_lines(),
         "showcase": [shown],

@@ -1,7 +1,7 @@
 """Shards and finished stages for the data card, from pairs written by hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from prefopt.card.shards import Shard
+from prefopt.card.survey import Survey, survey
+from prefopt.config.card import CardConfig
 from prefopt.data.ids import digest
 from prefopt.data.schema import IMAGES, LABELS, PAIRS, QUARANTINE, SCORES, TRUTH, VOTES
 from prefopt.stages.base import StageOutput
@@ -151,3 +153,37 @@ def _rows(index: int, pair: Pair, pair_id: str) -> Row:
         ],
         "scores": [{"pair_id": pair_id, "stability": pair.stability, "u": pair.u, "margins": pair.margins}],
     }
+
+
+def surveyed(directory: Path, pairs: Sequence[Pair], *, cut: int = 1, config: CardConfig | None = None) -> Survey:
+    """The survey of these pairs."""
+    made = parents(directory, pairs, cut=cut)
+    return survey(
+        made["ingest"],
+        made["inject"],
+        made["score"],
+        config or CardConfig(least_votes=1),
+        lambda done, total, what: None,
+    )
+
+
+HOSTILE = '=cmd|"<script>alert(1)</script>", {{ 7 * 7 }}\n</style> & \N{RIGHT-TO-LEFT OVERRIDE}'
+
+
+def varied_pairs(*, panel: bool = True) -> list[Pair]:
+    """80 pairs with something of everything: several votes, ties, flips, categories, spellings, a hostile prompt."""
+    pairs = []
+    for at in range(80):
+        votes = [Vote(f"person {at % 5}", float(at % 3 != 0), f"2024-01-{1 + at % 28:02d}", first=at % 2)]
+        if at % 4 == 0:
+            votes.append(Vote(f"person {(at + 1) % 5}", float(at % 8 != 0), f"2024-02-{1 + at % 28:02d}", first=0))
+        if at % 10 == 5:
+            votes.append(Vote("person 9", 0.5, first=1))
+        votes[0] = replace(votes[0], flipped=at % 7 == 0)
+        scores: Row = {"u": 0.1 + at % 9 / 12, "stability": 0.9, "margins": [1.0, float(at % 2) - 0.5, 0.3]}
+        prompt = HOSTILE if at == 1 else ("A red Cat" if at % 16 == 0 else f"a {('red', 'blue')[at % 2]} cat {at % 6}")
+        prompt = "a red cat!" if at % 16 == 8 else prompt
+        split = "test" if at % 16 == 8 else "train"
+        images = (0, 1) if at == 2 else None
+        pairs.append(Pair(votes, prompt, split, images, ("", "art", HOSTILE)[at % 3], **(scores if panel else {})))
+    return pairs
