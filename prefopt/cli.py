@@ -58,7 +58,7 @@ def run_command(
     elif all(outcome.skipped for outcome in outcomes):
         typer.echo(f"Nothing to do: all stages are up to date. Report: {report}")
     else:
-        typer.echo(f"Report: {report}")
+        typer.echo(f"Data card: {place}/data-card.html. Report: {report}")
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -84,6 +84,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
                     "manifest": f"{outcome.output.storage.uri}/manifest.json",
                 }
             )
+        elif stage == "card":
+            typer.echo(f"Data card: {place}/data-card.html")
 
     return command
 
