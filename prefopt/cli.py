@@ -58,7 +58,7 @@ def run_command(
     elif all(outcome.skipped for outcome in outcomes):
         typer.echo(f"Nothing to do: all stages are up to date. Report: {report}")
     else:
-        typer.echo(f"Report: {report}")
+        typer.echo(f"Data card: {place}/data-card.html. Report: {report}")
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -84,6 +84,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
                     "manifest": f"{outcome.output.storage.uri}/manifest.json",
                 }
             )
+        elif stage == "card":
+            typer.echo(f"Data card: {place}/data-card.html")
 
     return command
 
@@ -92,33 +94,11 @@ for _name, _help in {
     "ingest": "Read preference data into canonical pairs, votes and images.",
     "inject": "Add seeded label noise, and keep the truth aside.",
     "score": "Run reward models; compute soft preferences, the minority metric, latents and visits.",
+    "card": "Show what the data hold: ties, duplicates, contradictions, annotators, prompts, suspicious pairs.",
     "train": "Fine-tune the model on the preferences.",
     "evaluate": "Draw images from base and tuned model, score them, and write the report.",
 }.items():
     app.command(_name, help=_help)(_stage_command(_name))
-
-
-@app.command()
-def card(
-    config: ConfigPath,
-    run_dir: RunDir = None,
-    set_: Overrides = None,
-    limit: Limit = None,
-    json_: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Print the data card: votes, ties, duplicates, contradictions, annotators, quarantine, flips."""
-    from prefopt.evaluation.card import data_card
-
-    tree, place = _configure(config, run_dir, set_, limit, None)
-    chain = Chain(tree, place, start_engine=lambda: None, progress=lambda done, total, what, how="": None)
-    ingest, inject = (chain.finished(stage, needed_by="card") for stage in ("ingest", "inject"))
-    figures = data_card(ingest, inject).as_dict()
-    if json_:
-        _print_json(figures)
-    else:
-        for name, value in figures.items():
-            typer.echo(f"{name.replace('_', ' ')}: {json.dumps(value) if isinstance(value, dict) else value}")
 
 
 @app.command()

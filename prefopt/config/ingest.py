@@ -15,6 +15,8 @@ class PickapicSource(Branch):
     """A parquet file or a directory of parquet files, local or s3://."""
     group_column: str | None = None
     """A column that names the annotator's group, where the data has one."""
+    category_column: str | None = None
+    """A column that names the prompt's category, where the data has one."""
 
 
 class Hpdv2Source(Branch):
@@ -49,6 +51,8 @@ class VoteColumns(Branch):
     annotator: str | None = None
     group: str | None = None
     time: str | None = None
+    category: str | None = None
+    """Of the prompt."""
 
 
 class CountColumns(Branch):
@@ -60,6 +64,8 @@ class CountColumns(Branch):
     image_1: str
     wins_0: str
     wins_1: str
+    category: str | None = None
+    """Of the prompt."""
 
 
 class RankingColumns(Branch):
@@ -72,6 +78,8 @@ class RankingColumns(Branch):
     annotator: str | None = None
     group: str | None = None
     time: str | None = None
+    category: str | None = None
+    """Of the prompt."""
 
 
 def _shape(columns: Any) -> Any:

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from prefopt.config.alpha import PUBLISHED_RANGES
 from prefopt.config.base import Branch, Count
+from prefopt.config.card import CardConfig
 from prefopt.config.cluster import ClusterConfig
 from prefopt.config.evaluate import EvaluateConfig
 from prefopt.config.ingest import IngestConfig
@@ -44,6 +45,7 @@ class RunConfig(Branch):
     labels: LabelsConfig = LabelsConfig()
     rewards: RewardsConfig = RewardsConfig()
     score: ScoreConfig = ScoreConfig()
+    card: CardConfig = CardConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()

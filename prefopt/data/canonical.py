@@ -70,7 +70,8 @@ def canonical_row(
         raise BadRowError(error.reason, error.detail, votes=len(parsed.votes)) from None
     images = [_check_cell(cell, config, load) for cell in parsed.images]
     split = split_of(prompt, config.split)
-    votes = [_canonical_vote(vote, index, images, prompt, split, where) for index, vote in enumerate(parsed.votes)]
+    shared = {"prompt": prompt, "split": split, "category": parsed.category}
+    votes = [_canonical_vote(vote, index, images, shared, where) for index, vote in enumerate(parsed.votes)]
     return images, votes
 
 
@@ -87,7 +88,7 @@ def _check_cell(
 
 
 def _canonical_vote(
-    vote: RawVote, index: int, images: list[CheckedImage | BadRowError], prompt: str, split: str, where: str
+    vote: RawVote, index: int, images: list[CheckedImage | BadRowError], shared: dict[str, str], where: str
 ) -> dict[str, Any] | BadRowError:
     first, second = images[vote.first], images[vote.second]
     for image in (first, second):
@@ -101,20 +102,20 @@ def _canonical_vote(
         return error
     if first.image_id == second.image_id:
         return BadRowError("bad_image", "both images of the pair are the same")
-    pair = pair_id(prompt, first.image_id, second.image_id)
+    pair = pair_id(shared["prompt"], first.image_id, second.image_id)
     in_order = first.image_id < second.image_id
     label = label if in_order else 1.0 - label
     return {
         "vote_id": vote_id(pair, vote.annotator, _event(vote, label, f"{where}/{index}")),
         "pair_id": pair,
-        "prompt": prompt,
+        **shared,
         "image_0": min(first.image_id, second.image_id),
         "image_1": max(first.image_id, second.image_id),
-        "split": split,
         "annotator": vote.annotator,
         "group": vote.group,
         "label": label,
         "time": vote.time,
+        "shown_first": (0 if in_order else 1) if vote.ordered else None,
     }
 
 

@@ -19,8 +19,9 @@ PAIRS = _schema(
     split=pa.string(),
     source_file=pa.string(),
     source_row=pa.int64(),
+    category=pa.string(),
 )
-"""One row per pair, sorted by pair_id; image_0 < image_1."""
+"""One row per pair, sorted by pair_id; image_0 < image_1; category is the prompt's, empty where none is given."""
 
 VOTES = _schema(
     vote_id=_ID,
@@ -29,9 +30,11 @@ VOTES = _schema(
     group=pa.string(),
     label=pa.float64(),
     time=pa.string(),
+    shown_first=pa.int8(),
     latest=pa.bool_(),
 )
-"""One row per vote, sorted by (pair_id, vote_id). label = P(image_0 wins); latest: the annotator's valid vote."""
+"""One row per vote, sorted by (pair_id, vote_id). label = P(image_0 wins); latest: the annotator's valid vote;
+shown_first: 0 or 1, the image that the source names first, null where its order is not the one that was seen."""
 
 IMAGES = _schema(
     image_id=_ID,

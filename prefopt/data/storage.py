@@ -136,10 +136,12 @@ class Storage:
         with self.open_output(relative) as stream:
             pq.write_table(table, stream, **options)
 
-    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a parquet file."""
+    def read_table(
+        self, relative: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
+    ) -> pa.Table:
+        """Read a parquet file, or those of its rows for which all filters (column, comparison, value) hold."""
         with _explained("read", self, relative), self.open_input(relative) as source:
-            return pq.read_table(source, columns=columns, use_threads=False)
+            return pq.read_table(source, columns=columns, filters=filters, use_threads=False)
 
     def check_writable(self) -> None:
         """Raise ConfigError if nothing can be written here."""

@@ -1,13 +1,13 @@
 """Work units of ingest: scan rows into canonical votes, merge images, merge pairs and votes."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prefopt.config.ingest import IngestConfig
 from prefopt.config.ingest import Source as SourceConfig
@@ -22,7 +22,7 @@ _ORDER = pa.schema([("source", pa.int32()), ("source_file", pa.string()), ("sour
 _SCANNED = pa.schema(
     [
         *[field for field in VOTES if field.name != "latest"],
-        *[PAIRS.field(name) for name in ("prompt", "image_0", "image_1", "split")],
+        *[PAIRS.field(name) for name in ("prompt", "image_0", "image_1", "split", "category")],
         *_ORDER,
     ]
 )
@@ -230,7 +230,14 @@ class MergePairs:
             "twice": len(twice),
             "contradicted": contradicted,
             "moved": sum(row["split"] != first for row, first in _first_splits(pair_rows, rows)),
+            "in_several_sources": _in_several_sources(rows),
         }
+
+
+def _in_several_sources(rows: list[dict[str, Any]]) -> int:
+    """How many pairs more than one source holds."""
+    found = Counter(pair for pair, _ in {(row["pair_id"], row["source"]) for row in rows})
+    return sum(sources > 1 for sources in found.values())
 
 
 def _first_splits(pairs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], str]]:
@@ -271,8 +278,5 @@ def _twice(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read_range(work: Storage, kind: str, key: str, bounds: list[str], schema: pa.Schema) -> pa.Table:
     low, high = bounds
-    tables = []
-    for name in work.files(kind):
-        with work.open_input(name) as source:
-            tables.append(pq.read_table(source, filters=[(key, ">=", low), (key, "<", high)], use_threads=False))
+    tables = [work.read_table(name, filters=[(key, ">=", low), (key, "<", high)]) for name in work.files(kind)]
     return pa.concat_tables(tables) if tables else schema.empty_table()

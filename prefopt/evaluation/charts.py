@@ -1,56 +1,24 @@
-"""Charts as inline SVG: text stays text, colours are CSS variables of the page, the same data give the same bytes."""
+"""Charts of an evaluation report: detection of flipped labels, win rates, and the course of training."""
 
-import io
-import re
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import matplotlib.style
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.results import Comparison
 from prefopt.evaluation.statistics import Floats
+from prefopt.page.charts import FIRST, INK, MUTED, SECOND, chart, legend
 from prefopt.scoring.reliability import Reliability
 
-INK, MUTED, RULE, FIRST, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", FIRST: "first", SECOND: "second", PAPER: "paper"}
-_STYLE: Any = {
-    "svg.hashsalt": "prefopt",
-    "svg.fonttype": "none",
-    "font.size": 9.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.xmargin": 0.02,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 0.0,
-    "axes.formatter.use_mathtext": False,
-    "axes.unicode_minus": True,
-}
 Tone = Literal["well", "early", "alarm"]
 _COLOURS: dict[Tone, str] = {"well": FIRST, "early": MUTED, "alarm": SECOND}
 _MOST_POINTS = 400
 _FEW_POINTS = 12
-_WIDTH = 4.4
 
 
 def histogram_chart(detection: Detection) -> Markup:
@@ -67,9 +35,9 @@ def histogram_chart(detection: Detection) -> Markup:
             axes.stairs(flipped, edges, color=SECOND, linewidth=1.8, label=f"flipped ({detection.flipped.sum():,.0f})")
         axes.set(xlabel="minority metric u", ylabel="share of labels", xlim=(0.0, 1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _legend(axes)
+        legend(axes)
 
-    return _chart(f"u-{detection.source}", f"Histogram of the {detection.source} minority metric u", draw)
+    return chart(f"u-{detection.source}", f"Histogram of the {detection.source} minority metric u", draw)
 
 
 def roc_chart(detection: Detection) -> Markup:
@@ -89,7 +57,7 @@ def roc_chart(detection: Detection) -> Markup:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
-    return _chart(f"roc-{detection.source}", f"ROC curve of the {detection.source} minority metric", draw)
+    return chart(f"roc-{detection.source}", f"ROC curve of the {detection.source} minority metric", draw)
 
 
 def reliability_chart(reliability: Reliability) -> Markup | None:
@@ -114,9 +82,9 @@ def reliability_chart(reliability: Reliability) -> Markup | None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         if reliability.after:
-            _legend(axes)
+            legend(axes)
 
-    return _chart("reliability", "Reliability diagram of the soft preference alpha", draw)
+    return chart("reliability", "Reliability diagram of the soft preference alpha", draw)
 
 
 def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
@@ -147,7 +115,7 @@ def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
         axes.spines["left"].set_visible(False)
         axes.grid(False, axis="y")
 
-    return _chart("forest", "Win rates of the tuned model by reward", draw, height=0.75 + 0.34 * len(comparisons))
+    return chart("forest", "Win rates of the tuned model by reward", draw, height=0.75 + 0.34 * len(comparisons))
 
 
 def curve_chart(
@@ -179,29 +147,9 @@ def curve_chart(
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
             axes.yaxis.get_offset_text().set_color(MUTED)
         if len(curves) > 1:
-            _legend(axes)
+            legend(axes)
 
-    return _chart(name, title, draw)
-
-
-def interval_chart(
-    name: str, title: str, rows: Sequence[tuple[str, float, float, float]], axis: str, level: float
-) -> Markup:
-    """Shares with their intervals side by side, as (label, value, low, high); `level` is a dashed reference line."""
-
-    def draw(axes: Axes) -> None:
-        axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        for place, (_, value, low, high) in enumerate(rows):
-            axes.plot([place, place], [low, high], color=FIRST, linewidth=2.2, solid_capstyle="butt")
-            axes.plot(place, value, marker="o", color=FIRST, markersize=6)
-        axes.set_xticks(range(len(rows)), [label for label, *_ in rows])
-        axes.set_xlim(-0.5, len(rows) - 0.5)
-        axes.set_xlabel(axis)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.grid(False, axis="x")
-
-    return _chart(name, title, draw)
+    return chart(name, title, draw)
 
 
 def timeline_chart(name: str, title: str, bands: Sequence[tuple[int, int, str, Tone]]) -> Markup:
@@ -222,12 +170,7 @@ def timeline_chart(name: str, title: str, bands: Sequence[tuple[int, int, str, T
         axes.spines["left"].set_visible(False)
         axes.grid(False, axis="y")
 
-    return _chart(name, title, draw, height=0.75 + 0.36 * len(labels))
-
-
-def _legend(axes: Axes) -> None:
-    """A legend above the plot, where it hides nothing."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, handlelength=2.0, borderaxespad=0.2)
+    return chart(name, title, draw, height=0.75 + 0.36 * len(labels))
 
 
 def running_mean(values: Floats) -> Floats:
@@ -250,33 +193,3 @@ def thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     parts = zip(np.array_split(x, _MOST_POINTS), np.array_split(y, _MOST_POINTS), strict=True)
     means = np.array([(part.mean(), values.mean()) for part, values in parts])
     return means[:, 0], means[:, 1]
-
-
-def _chart(name: str, title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure.add_subplot())
-        stream = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    return Markup(_inline(stream.getvalue(), name, title))
-
-
-def _inline(svg: str, name: str, title: str) -> str:
-    """An SVG file as an element of a page: no header, unique ids, colours and fonts from the page."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r'id="([^"]+)"', rf'id="{slug}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{slug}-\1)", svg)
-    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{slug}-\1"', svg)
-    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    box = re.search(r'viewBox="[^"]*"', svg)
-    assert box is not None
-    head = f'<svg class="chart" {box.group(0)} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-    return head + svg[svg.index(">") + 1 :]

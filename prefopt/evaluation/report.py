@@ -7,26 +7,18 @@ from typing import Any
 import jinja2
 
 from prefopt import __version__
+from prefopt.card.counts import Counts
 from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
 from prefopt.evaluation import wording
-from prefopt.evaluation.card import DataCard
 from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Shown
 from prefopt.evaluation.training import course, training_panels
 from prefopt.objectives.titles import TITLES
+from prefopt.page.environment import page_environment
 from prefopt.scoring.reliability import Reliability
-
-_FORMATS = {
-    "percent": wording.percent,
-    "ends": wording.ends,
-    "count": wording.count,
-    "number": wording.number,
-    "size": wording.size,
-    "minus": wording.minus,
-}
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,7 @@ class ReportInputs:
 
     config: RunConfig
     results: Results
-    card: DataCard
+    card: Counts
     steps: Sequence[Mapping[str, Any]]
     """The lines of steps.jsonl."""
     verdicts: Sequence[Mapping[str, Any]]
@@ -59,15 +51,8 @@ def render_markdown(inputs: ReportInputs) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("prefopt.evaluation"),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {**_FORMATS, "cell": _markdown_cell}
+    environment = page_environment("prefopt.evaluation", "prefopt.card")
+    environment.filters["cell"] = _markdown_cell
     return environment
 
 

@@ -1,6 +1,5 @@
 """Pairs of images that a report shows side by side."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +11,9 @@ from prefopt.config.evaluate import EvaluateConfig
 from prefopt.data.storage import Storage
 from prefopt.evaluation.generation import open_png, png_bytes
 from prefopt.evaluation.results import BASE, TUNED
+from prefopt.page.pictures import SMALL_SIDE, data_uri
 
 LARGEST_SIDE = 256
-SMALL_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -62,4 +61,4 @@ def _picture(png: bytes, score: float) -> Picture:
     if max(image.size) > LARGEST_SIDE:
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
         png = png_bytes(image)
-    return Picture(f"data:image/png;base64,{base64.b64encode(png).decode()}", score, small)
+    return Picture(data_uri("png", png), score, small)

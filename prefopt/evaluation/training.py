@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from prefopt.evaluation.charts import Tone, curve_chart, interval_chart, timeline_chart
+from prefopt.evaluation.charts import Tone, curve_chart, timeline_chart
 from prefopt.evaluation.statistics import Floats
+from prefopt.page.charts import interval_chart
 
 Lines = Sequence[Mapping[str, Any]]
 

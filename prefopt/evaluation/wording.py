@@ -7,51 +7,14 @@ from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.statistics import Estimate
 from prefopt.models.identity import EMBEDDED
+from prefopt.page.formats import ends, percent
 
 METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal."""
-    return "-" if value is None else f"{100.0 * value:.1f}%"
-
-
-def count(value: float | None) -> str:
-    """A whole number with thousands separators, or the number itself with one decimal."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def number(value: float | None) -> str:
-    """Four significant digits."""
-    return "-" if value is None else minus(f"{value:.4g}")
-
-
-def minus(text: str) -> str:
-    """A number with a minus sign in place of a leading hyphen."""
-    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
 
 
 def model_name(config: RunConfig) -> str:
     """The base model as it is called in print."""
     return "the embedded world" if config.model.path == EMBEDDED else display_name(config.model.path)
-
-
-def size(value: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000.0:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000.0
-    return f"{value:.1f} TB"
-
-
-def ends(estimate: Estimate) -> str:
-    """The ends of the interval of a share."""
-    if estimate.low is None or estimate.high is None:
-        return "not known"
-    return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
 def interval(estimate: Estimate, level: float) -> str:

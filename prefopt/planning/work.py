@@ -21,9 +21,13 @@ WORLD_REWARD_SECONDS = 2e-4
 """For one image and one of the embedded world's rewards, which measure pixels and are no networks."""
 PNG_BYTES = 1.7
 """Per pixel of a generated image."""
+CARD_VOTE_SECONDS = 7e-5
+"""To count a vote in every way that the data card does."""
+SHOWN_BYTES, LISTED_BYTES = 10_000, 400
+"""Of an image on the data card, and of a line of its list."""
 BYTES = {"pair": 200, "vote": 80, "image": 60, "label": 110, "score": 120, "reward": 50, "visit": 120}
 """Of one row of a table, as parquet: measured on the demo, with prompts of the length of Pick-a-Pic's."""
-STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "train": 20.0, "evaluate": 15.0}
+STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "card": 6.0, "train": 20.0, "evaluate": 15.0}
 """Seconds for imports and processes, measured with the demo on two cores."""
 POOL_STARTUP = 9.0
 """Seconds for each further set of actors that load models."""
@@ -74,7 +78,7 @@ class Inputs:
 def all_work(config: RunConfig, counts: Counts, costs: ForwardCosts) -> dict[str, StageWork]:
     """The work of every stage by name, in order."""
     inputs = Inputs(config, counts, costs)
-    stages: tuple[Callable[[Inputs], StageWork], ...] = (_ingest, _inject, _score, _train, _evaluate)
+    stages: tuple[Callable[[Inputs], StageWork], ...] = (_ingest, _inject, _score, _card, _train, _evaluate)
     return {work.stage: work for work in (stage(inputs) for stage in stages)}
 
 
@@ -175,6 +179,23 @@ def expected_latents(inputs: Inputs) -> float:
 def _examples(inputs: Inputs) -> float:
     each_vote = inputs.config.labels.rule == "each_vote"
     return inputs.counts.train_examples if each_vote else inputs.counts.by_split["train"]
+
+
+def _card(inputs: Inputs) -> StageWork:
+    counts, config = inputs.counts, inputs.config
+    shown = 2 * min(config.card.pairs, counts.pairs)
+    seconds = DECODE_SECONDS + PIXEL_SECONDS * config.score.resolution**2
+    return StageWork(
+        "card",
+        some(
+            Item("votes counted", counts.votes, cpu_seconds=CARD_VOTE_SECONDS),
+            Item("images shown at most", shown, cpu_seconds=seconds),
+        ),
+        [Write("page and tables at most", shown * SHOWN_BYTES + config.card.listed * LISTED_BYTES, "run")],
+        workers=1,
+        uses_model=False,
+        fixed_seconds=STARTUP["card"],
+    )
 
 
 def _train(inputs: Inputs) -> StageWork:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefopt.card.counts import count_data
 from prefopt.config import RunConfig
 from prefopt.config.objective import AdaptiveParams
 from prefopt.data.framing import Framing
@@ -26,7 +27,6 @@ from prefopt.distributed.ingest import prompt_place
 from prefopt.distributed.units import run_units
 from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pairs
-from prefopt.evaluation.card import data_card
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
@@ -55,10 +55,11 @@ def run(context: StageContext) -> StageResult:
     results = _results(context, prompts, pairs)
     content = json.dumps(metrics(results), indent=1, sort_keys=True, allow_nan=False) + "\n"
     context.output.write_bytes(METRICS, content.encode())
+    counts, _ = count_data(ingest, context.parents["inject"])
     inputs = ReportInputs(
         config=config,
         results=results,
-        card=data_card(ingest, context.parents["inject"]),
+        card=counts,
         steps=_lines(context.parents["train"], STEPS),
         verdicts=_lines(context.parents["train"], VERDICTS),
         reliability=_reliability(context.parents["score"]),

@@ -68,6 +68,7 @@ def run(context: StageContext) -> StageResult:
             "images": sum(receipt["images"] for receipt in merged_images),
             "votes_contradicted": sum(receipt["contradicted"] for receipt in merged),
             "pairs_moved_to_test": sum(receipt["moved"] for receipt in merged),
+            "pairs_in_several_sources": sum(receipt["in_several_sources"] for receipt in merged),
             **{f"quarantined_{reason}": count for reason, count in sorted(reasons.items())},
         },
     )

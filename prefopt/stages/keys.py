@@ -98,6 +98,10 @@ def _inverting(config: RunConfig, outside: Outside) -> dict[str, str]:
     return {**vae, **outside.weights(config).reference_digests}
 
 
+def _card(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    return config.card.model_dump(mode="json")
+
+
 def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     branch = config.train.model_dump(mode="json", exclude=set(train.OUTSIDE_KEYS | train.PLACES))
     return {**branch, "seed": config.seed, "vae": vae_digest(config.model), **outside.weights(config).digests}
@@ -117,11 +121,12 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 STAGES = {
     spec.name: spec
     for spec in (
-        StageSpec("ingest", "vote", 1, (), _ingest),
+        StageSpec("ingest", "vote", 2, (), _ingest),
         StageSpec("inject", "vote", 1, ("ingest",), _inject),
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
+        StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 2, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 3, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages, in order."""

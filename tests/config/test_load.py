@@ -83,6 +83,8 @@ def test_a_dumped_config_with_every_source_and_flip_is_the_same(tmp_path: Path) 
         ({"inject": {"flips": [{"kind": "symmetric", "ratio": 0.2}]}}, "inject.flips.0.ratio", "rate"),
         ({"score": {"panel": {"rewards": ["a", "b"], "rh": 1}}}, "score.panel.rh", "rho"),
         ({"labels": {"form": "share"}}, "labels.form", "from"),
+        ({"card": {"thumbnails": 64}}, "card.thumbnails", "thumbnail"),
+        ({"card": {"least_vote": 3}}, "card.least_vote", "least_votes"),
         ({"evaluate": {"rewards": ["r"], "sampler": {"step": 3}}}, "evaluate.sampler.step", "steps"),
         ({"cluster": {"worker": 3}}, "cluster.worker", "workers"),
     ],
@@ -107,6 +109,9 @@ def test_an_unknown_key_names_the_nearest(branches: dict[str, Any], key: str, ne
         ({"ingest": {"sources": []}}, "ingest.sources", "at least 1 item"),
         ({"ingest": {"split": {"validation": 0.5, "test": 0.5}}}, "ingest.split", "must leave a share for training"),
         ({"score": {"alpha": {"reward": "a", "minimum": 2, "maximum": 1}}}, "score.alpha", "maximum must be above minimum"),  # noqa: E501
+        ({"card": {"annotators": "named"}}, "card.annotators", "'hashed' or 'shown'"),
+        ({"card": {"pairs": 1000}}, "card.pairs", "less than or equal to 100"),
+        ({"card": {"pairs": 30, "listed": 20}}, "card", "listed must be at least pairs, which is 30"),
         ({"labels": {"from": "best"}}, "labels.from", "'each_vote', 'majority' or 'share'"),
         ({"name": "../escape"}, "name", "pattern"),
         ({"train": {"objective": {"name": "smpo"}}}, "", "train.objective smpo needs score.alpha"),

@@ -15,7 +15,7 @@ CONFIG = IngestConfig.model_validate({"sources": [{"kind": "world"}]})
 
 
 def votes(
-    *cells: bytes, labels: list[tuple[int, int, Any]], prompt: Any = "a cat", where: str = "row", **who: str
+    *cells: bytes, labels: list[tuple[int, int, Any]], prompt: Any = "a cat", where: str = "row", **who: Any
 ) -> Any:
     images = [ImageCell(column=f"c{n}", data=cell) for n, cell in enumerate(cells)]
     parsed = ParsedRow(prompt, images, [RawVote(a, b, label, **who) for a, b, label in labels])
@@ -27,9 +27,15 @@ def test_orientation_is_by_image_id_and_the_label_follows(first: int, second: in
     a, b = picture(first), picture(second)
     (one,) = votes(a, b, labels=[(0, 1, label)], annotator="x")
     (two,) = votes(b, a, labels=[(0, 1, 1.0 - label)], annotator="x")
-    assert one == two
+    assert one | {"shown_first": None} == two | {"shown_first": None}
+    assert one["shown_first"] == 1 - two["shown_first"] == int(image_id(a) != one["image_0"])
     assert one["image_0"] < one["image_1"]
     assert one["label"] == (label if image_id(a) == one["image_0"] else 1.0 - label)
+
+
+def test_an_order_that_was_not_seen_is_not_kept() -> None:
+    (vote,) = votes(picture(1), picture(2), labels=[(0, 1, 1.0)], ordered=False)
+    assert vote["shown_first"] is None
 
 
 def test_votes_are_told_apart_by_event_then_time_then_label_then_place() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from prefopt.stages.keys import STAGES
 from prefopt.world.dataset import write_dataset
 from tests.kit.commands import command, run_command
 from tests.kit.data import config_tree, fingerprint
@@ -18,6 +19,7 @@ KILLS = {
     "ingest": r"ingest: rows [1-9]",
     "inject": r"inject: images [1-9]",
     "score": r"score: images [1-9]",
+    "card": r"card: thumbnails [1-9]",
     "train": r"train: steps [12]\d/",
     "evaluate": r"evaluate: images [1-9]",
 }
@@ -75,11 +77,15 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begin(stage: str, undisturbed: Path, place: Path) -> None:
-    """Bring a run to where `stage` begins, with the outputs of an undisturbed run and the store they need."""
-    before = list(KILLS)[: list(KILLS).index(stage)]
-    for name in before:
+    """Bring a run to where `stage` begins, with the outputs of an undisturbed run that do not depend on it, and the
+    store they need."""
+    lost = {stage}
+    for name, spec in STAGES.items():
+        if lost & set(spec.parents):
+            lost.add(name)
+    for name in STAGES.keys() - lost:
         shutil.copytree(undisturbed / "run" / name, place / "run" / name)
-    if "score" in before:
+    if "score" not in lost:
         shutil.copytree(undisturbed / "store", place / "store", ignore=shutil.ignore_patterns("generated"))
 
 

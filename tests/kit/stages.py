@@ -20,12 +20,16 @@ def finished(
     summary: dict[str, Any] | None = None,
     extra: Sequence[str] = (),
     key: str | None = None,
+    count: int | None = None,
 ) -> StageOutput:
-    """A stage's committed output of some tables and of files that already lie there."""
+    """A stage's committed output of some tables and of files that already lie there.
+
+    `count`: of the stage's rows; by default those of the first table.
+    """
     storage = Storage(str(directory))
     for name, table in tables.items():
         storage.write_table(f"{name}.parquet", table)
-    count = len(next(iter(tables.values())))
+    count = len(next(iter(tables.values()))) if count is None else count
     manifest = Manifest(
         stage=stage,
         key=key or digest(stage) * 2,

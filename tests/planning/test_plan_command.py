@@ -149,7 +149,7 @@ def test_a_stage_without_its_config_is_left_out_and_named(
     path = finished_run(tmp_path, monkeypatch)
     (tmp_path / "run" / "logs" / "train" / "config.yaml").write_text("name: 3")
     found = as_json(plan(str(path), "--run-dir", "run", "--json")[1])
-    assert [stage["stage"] for stage in found["taken"]] == ["ingest", "inject", "score", "evaluate"]
+    assert [stage["stage"] for stage in found["taken"]] == ["ingest", "inject", "score", "card", "evaluate"]
     assert any(note.startswith("train is not compared") for note in found["notes"])
 
 

@@ -161,6 +161,14 @@ def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: Fo
     assert found[f"{FORWARD} to draw images"] == 2 * 9 * 2 * 7
 
 
+def test_the_data_card_shows_at_most_all_pairs(costs: ForwardCosts) -> None:
+    found = work(costs, "card", counts(train=5, held_out=1), card={"pairs": 24})
+    assert done(found) == {"votes counted": 7, "images shown at most": 14}
+    assert done(work(costs, "card", card={"pairs": 24}))["images shown at most"] == 48
+    assert "images shown at most" not in done(work(costs, "card", card={"pairs": 0}))
+    assert found.flops == 0
+
+
 def test_what_is_written(costs: ForwardCosts) -> None:
     train = {**TRAIN, "method": "full", "precision": "bf16", "checkpoint_every": 4}
     score = {"visits": {"inversion": "renoise"}}
@@ -250,8 +258,8 @@ def test_workers_that_share_a_gpu_share_its_speed(costs: ForwardCosts) -> None:
     assert shared.seconds.assumed > whole.seconds.assumed
 
 
-def test_ingest_and_inject_hold_no_gpu(costs: ForwardCosts) -> None:
+def test_ingest_inject_and_card_hold_no_gpu(costs: ForwardCosts) -> None:
     tree = config(cluster={"worker_gpus": 1.0})
     device, _ = choose_device(tree, "T4")
     times = {name: stage_time(stage, device, tree.cluster) for name, stage in all_work(tree, counts(), costs).items()}
-    assert [name for name, time in times.items() if not time.gpus] == ["ingest", "inject"]
+    assert [name for name, time in times.items() if not time.gpus] == ["ingest", "inject", "card"]

@@ -32,6 +32,7 @@ def keys(**branches: Any) -> dict[str, str]:
         ({"inject": {"seed": 4}}, {"inject"}),
         ({"labels": {"from": "majority"}}, {"score"}),
         ({"score": {"alpha": {"reward": "world/style"}}}, {"score"}),
+        ({"card": {"pairs": 3}}, {"card"}),
         ({"train": {"optimizer": {"lr": 1e-3}}}, {"train"}),
         ({"train": {"steps": 9}}, {"score", "train"}),
         ({"seed": 3}, {"train"}),

@@ -94,6 +94,31 @@ def test_the_other_way_round_is_the_same_pair(tmp_path: Path) -> None:
     assert labels["ann"] == labels["bob"] == 1.0 - labels["eve"]
 
 
+def test_the_image_that_was_shown_first_is_kept(tmp_path: Path) -> None:
+    rows = [judgement("a", 1, 2, 1.0, "ann"), judgement("a", 2, 1, 1.0, "bob")]
+    votes = {row["annotator"]: row for row in table(ingest(tmp_path, rows), "votes-")}
+    first = int(image_id(picture(1)) > image_id(picture(2)))
+    assert (votes["ann"]["shown_first"], votes["bob"]["shown_first"]) == (first, 1 - first)
+    assert all(row["label"] == 1.0 - row["shown_first"] for row in votes.values()), "both named the first"
+
+
+def test_categories_belong_to_pairs(tmp_path: Path) -> None:
+    rows = [judgement("a", 1, 2, 1.0, topic="art"), judgement("a", 1, 2, 1.0, topic="late"), judgement("b", 3, 4, 1.0)]
+    source = {**PICKAPIC, "path": str(write_parquet(tmp_path / "x.parquet", rows)), "category_column": "topic"}
+    output = run_stages(small_config(tmp_path, [source]), tmp_path / "run")["ingest"]
+    assert {row["prompt"]: row["category"] for row in table(output, "pairs-")} == {"a": "art", "b": ""}
+
+
+def test_pairs_of_several_sources_are_counted(tmp_path: Path) -> None:
+    sources = []
+    for name, numbers in (("x", (0, 1)), ("y", (1, 2))):
+        rows = [judgement(f"prompt {n}", n, 10 + n, 1.0, f"{name} {n}") for n in numbers] * 2
+        sources.append({**PICKAPIC, "path": str(write_parquet(tmp_path / f"{name}.parquet", rows))})
+    output = run_stages(small_config(tmp_path, sources), tmp_path / "run")["ingest"]
+    assert output.manifest.summary["pairs_in_several_sources"] == 1
+    assert output.manifest.summary["pairs"] == 3
+
+
 def test_a_vote_delivered_twice_counts_once(tmp_path: Path) -> None:
     twice = judgement("a", 1, 2, 1.0, "ann", ranking_id=7)
     rows = [twice, judgement("a", 2, 1, 0.0, "ann", ranking_id=7), judgement("a", 1, 2, 1.0, "ann", ranking_id=8)]

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from prefopt.config import RunConfig
+from prefopt.data.framing import Framing
 from prefopt.data.labels import TIE
 from prefopt.data.scales import read_scales
 from prefopt.data.storage import Storage

@@ -28,6 +28,8 @@ class RawVote:
     group: str = ""
     time: str = ""
     event: str = ""
+    ordered: bool = True
+    """Whether `first` was shown first, as far as the source tells."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class ParsedRow:
     prompt: Any
     images: list[ImageCell]
     votes: list[RawVote]
+    category: str = ""
+    """Of the prompt."""
 
 
 class BadRowError(Exception):

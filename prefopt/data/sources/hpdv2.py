@@ -26,7 +26,8 @@ class Hpdv2(TableReader):
             choice = require(row, "human_preference")
             if not isinstance(choice, list):
                 raise BadRowError("bad_label", "human_preference must be a list of 0 and 1")
-            return ranking_votes([-value if isinstance(value, int | float) else None for value in choice], images, "")
+            ranks = [-value if isinstance(value, int | float) else None for value in choice]
+            return ranking_votes(ranks, images, text(row.get("user_hash")))
         annotations = require(row, "raw_annotations")
         if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
             raise BadRowError("bad_label", "raw_annotations must be a list of objects with rank and user_hash")

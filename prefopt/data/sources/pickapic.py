@@ -14,8 +14,8 @@ class Pickapic(TableReader):
     """Reads Pick-a-Pic parquet files."""
 
     def __init__(self, config: PickapicSource) -> None:
-        self._group = config.group_column
-        required = [*_REQUIRED, self._group] if self._group else _REQUIRED
+        self._group, self._category = config.group_column, config.category_column
+        required = [*_REQUIRED, *[name for name in (self._group, self._category) if name]]
         super().__init__(TableFiles(config.path, (".parquet",), required, _OPTIONAL), "caption")
 
     def parse(self, row: dict[str, Any]) -> ParsedRow:
@@ -31,7 +31,8 @@ class Pickapic(TableReader):
             event=text(row.get("ranking_id")),
         )
         images = [ImageCell(column=name, data=_bytes(row, name)) for name in ("jpg_0", "jpg_1")]
-        return ParsedRow(prompt=self.prompt(row), images=images, votes=[vote])
+        category = text(row.get(self._category)) if self._category else ""
+        return ParsedRow(prompt=self.prompt(row), images=images, votes=[vote], category=category)
 
 
 def _bytes(row: dict[str, Any], name: str) -> bytes:

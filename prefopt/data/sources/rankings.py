@@ -6,15 +6,18 @@ from typing import Any
 from prefopt.data.sources.base import BadRowError, RawVote, shown
 
 
-def ranking_votes(ranks: Any, images: int, annotator: str, **shared: str) -> list[RawVote]:
-    """The k(k-1)/2 votes of a k-way ranking: the lower rank wins, equal ranks tie. BadRowError if malformed."""
+def ranking_votes(ranks: Any, images: int, annotator: str, *, group: str = "", time: str = "") -> list[RawVote]:
+    """The k(k-1)/2 votes of a k-way ranking: the lower rank wins, equal ranks tie. BadRowError if malformed.
+
+    Only two images have a first one: how more of them were laid out is not known.
+    """
     if not isinstance(ranks, list):
         raise BadRowError("bad_label", f"the ranks are no list: {shown(ranks)}")
     if len(ranks) != images or images < 2:
         raise BadRowError("bad_label", f"{len(ranks)} ranks for {images} images")
     numbers = [_number(rank) for rank in ranks]
     return [
-        RawVote(first, second, _outcome(numbers[first], numbers[second]), annotator, **shared)
+        RawVote(first, second, _outcome(numbers[first], numbers[second]), annotator, group, time, ordered=images == 2)
         for first, second in itertools.combinations(range(images), 2)
     ]
 

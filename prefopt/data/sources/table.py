@@ -20,20 +20,21 @@ class MappedTable(TableReader):
 
     def parse(self, row: dict[str, Any]) -> ParsedRow:
         columns = self._columns
-        prompt = self.prompt(row)
+        prompt, category = self.prompt(row), text(row.get(columns.category)) if columns.category else ""
         if isinstance(columns, RankingColumns):
             cells = require(row, columns.images)
             ranks = require(row, columns.ranks)
             if not isinstance(cells, list) or not isinstance(ranks, list):
                 raise BadRowError("bad_label", f"{columns.images} and {columns.ranks} must be lists")
             images = [self._cell(f"{columns.images}[{index}]", cell) for index, cell in enumerate(cells)]
-            return ParsedRow(prompt, images, ranking_votes(ranks, len(images), **_who(row, columns)))
+            return ParsedRow(prompt, images, ranking_votes(ranks, len(images), **_who(row, columns)), category)
         images = [self._cell(name, require(row, name)) for name in (columns.image_0, columns.image_1)]
         if isinstance(columns, CountColumns):
             votes = count_votes(require(row, columns.wins_0), require(row, columns.wins_1))
         else:
-            votes = [RawVote(0, 1, require(row, columns.label), **_who(row, columns))]
-        return ParsedRow(prompt, images, votes)
+            who = _who(row, columns)
+            votes = [RawVote(0, 1, require(row, columns.label), who["annotator"], who["group"], who["time"])]
+        return ParsedRow(prompt, images, votes, category)
 
     def _cell(self, column: str, value: Any) -> ImageCell:
         if isinstance(value, dict):
@@ -63,5 +64,5 @@ class Folder(TableReader):
 
     def parse(self, row: dict[str, Any]) -> ParsedRow:
         images = [ImageCell(path=self._images.relative(require(row, name))) for name in ("winner", "loser")]
-        vote = RawVote(0, 1, 1.0, annotator=text(row.get("annotator")))
+        vote = RawVote(0, 1, 1.0, annotator=text(row.get("annotator")), ordered=False)
         return ParsedRow(self.prompt(row), images, [vote])

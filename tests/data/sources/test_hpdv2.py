@@ -37,6 +37,9 @@ def test_train_holds_one_choice_per_entry(tmp_path: Path) -> None:
     assert row.prompt == "a cat"
     assert [cell.path for cell in row.images] == ["a.jpg", "b.jpg"]
     assert [(vote.first, vote.second, vote.label) for vote in row.votes] == [(0, 1, 0.0)]
+    assert [(vote.annotator, vote.ordered) for vote in row.votes] == [("x", True)]
+    nameless = {name: value for name, value in TRAIN.items() if name != "user_hash"}
+    assert [vote.annotator for vote in parsed(tmp_path, nameless).votes] == [""]
 
 
 def test_test_holds_a_ranking_of_each_annotator(tmp_path: Path) -> None:
@@ -51,6 +54,7 @@ def test_many_images_give_k_choose_2_votes(tmp_path: Path) -> None:
     entry = {**TEST, "image_path": [f"{n}.jpg" for n in range(9)], "raw_annotations": [{"rank": list(range(9))}]}
     votes = parsed(tmp_path, entry).votes
     assert len(votes) == 36
+    assert not any(vote.ordered for vote in votes), "how nine images were laid out is not known"
     assert {vote.label for vote in votes} == {1.0}
 
 

@@ -43,6 +43,18 @@ def test_version_1_columns(tmp_path: Path) -> None:
     assert vote.time == "2023-01-02 00:00:00"
 
 
+def test_groups_and_categories_have_columns_of_their_own(tmp_path: Path) -> None:
+    row = judgement("a cat", 1, 2, 1.0, 17, taste="noir", topic="animals")
+    path = str(write_parquet(tmp_path / "x.parquet", [row]))
+    config = PickapicSource(kind="pickapic", path=path, group_column="taste", category_column="topic")
+    source = open_source(config)
+    ((_, _, values),) = [found for unit in source.plan(10) for found in source.rows(unit)]
+    found = source.parse(values)
+    assert (found.category, found.votes[0].group, found.votes[0].ordered) == ("animals", "noir", True)
+    with pytest.raises(InputError, match="no column 'theme'"):
+        open_source(config.model_copy(update={"category_column": "theme"})).plan(10)
+
+
 def test_the_columns_that_count_are_enough(tmp_path: Path) -> None:
     found = one(tmp_path, judgement("a cat", 1, 2, 0.5))
     assert isinstance(found, ParsedRow)

@@ -60,6 +60,18 @@ def test_every_shape_from_parquet_and_jsonl(tmp_path: Path, columns: Any, row: A
     assert votes(table(jsonl(tmp_path / "t.jsonl", row), columns)) == expected
 
 
+@pytest.mark.parametrize(("columns", "row", "expected"), SHAPES, ids=["vote", "counts", "ranking"])
+def test_every_shape_takes_a_category_and_knows_what_was_first(
+    tmp_path: Path, columns: Any, row: Any, expected: Any
+) -> None:
+    path = jsonl(tmp_path / "t.jsonl", {**row, "topic": "art"})
+    (found,) = rows(table(path, {**columns, "category": "topic"}))
+    assert found.category == "art"
+    assert {vote.ordered for vote in found.votes} == {columns["shape"] != "ranking"}
+    (plain,) = rows(table(path, columns))
+    assert plain.category == ""
+
+
 @pytest.mark.parametrize("cell", [picture(1), {"bytes": picture(1), "path": None}], ids=["bytes", "struct"])
 def test_images_as_bytes(tmp_path: Path, cell: Any) -> None:
     path = write_parquet(tmp_path / "t.parquet", [{"p": "x", "a": cell, "b": cell, "y": 1.0, "who": "", "t": ""}])

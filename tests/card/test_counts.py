@@ -1,6 +1,13 @@
-import pytest
+import tempfile
+from pathlib import Path
 
-from prefopt.evaluation.card import data_card
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefopt.card.counts import count_data
+from tests.kit.card import Pair, Vote
+from tests.kit.card import parents as parents_of
 from tests.kit.evaluation import FLIPPED, evaluation_context, pair_rows, vote_rows
 
 
@@ -11,7 +18,7 @@ def parents(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def card(parents):
-    return data_card(parents["ingest"], parents["inject"])
+    return count_data(parents["ingest"], parents["inject"])[0]
 
 
 def test_votes_are_counted(card):
@@ -41,6 +48,11 @@ def test_refused_rows_are_counted_by_reason(card):
     assert (card.duplicates, card.moved_to_test) == (1, 1)
 
 
+def test_votes_are_counted_by_annotator(parents):
+    _, people = count_data(parents["ingest"], parents["inject"])
+    assert people == {"person-0": 24, "person-1": 22}
+
+
 def test_flips_are_counted_by_group(card):
     assert (card.flipped, card.eligible) == (FLIPPED, 24)
     assert sum(group["flipped"] for group in card.groups.values()) == FLIPPED
@@ -51,14 +63,37 @@ def test_one_shard_is_read_at_a_time(parents, monkeypatch):
     storage, read = parents["ingest"].storage, []
     original = type(storage).read_table
 
-    def watched(self, relative, columns=None):
+    def watched(self, relative, columns=None, filters=None):
         read.append((relative.split("-")[0], columns))
-        return original(self, relative, columns)
+        return original(self, relative, columns, filters)
 
     monkeypatch.setattr(type(storage), "read_table", watched)
-    data_card(parents["ingest"], parents["inject"])
+    count_data(parents["ingest"], parents["inject"])
     assert ("images", ["width", "height", "bytes"]) in read
     assert {name for name, _ in read} == {"pairs", "votes", "images", "quarantine.parquet", "truth"}
+
+
+VOTES = st.lists(
+    st.builds(Vote, st.sampled_from(["ann", "bob", ""]), st.sampled_from([0.0, 0.3, 0.5, 1.0]), latest=st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+PAIRS = st.builds(
+    Pair,
+    VOTES,
+    st.sampled_from(["a", "b"]),
+    st.sampled_from(["train", "test"]),
+    st.tuples(st.just(0), st.integers(1, 3)),
+)
+
+
+@settings(max_examples=5)
+@given(st.lists(PAIRS, min_size=1, max_size=6), st.integers(2, 4))
+def test_counts_do_not_depend_on_the_shards(pairs, cut):
+    with tempfile.TemporaryDirectory() as place:
+        whole = parents_of(Path(place) / "whole", pairs)
+        apart = parents_of(Path(place) / "apart", pairs, cut=cut)
+        assert count_data(whole["ingest"], whole["inject"]) == count_data(apart["ingest"], apart["inject"])
 
 
 def test_the_kit_is_what_the_counts_above_assume():

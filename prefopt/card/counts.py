@@ -1,4 +1,4 @@
-"""The data card: what the preference data hold, counted shard by shard. Pixels are never read."""
+"""What the preference data hold, counted shard by shard. Pixels are never read."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
+from prefopt.card.hashes import Hashes, id_hashes, text_hashes
 from prefopt.data.labels import TIE
 from prefopt.data.schema import QUARANTINE_REASONS
 from prefopt.data.tables import Finished
@@ -16,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass
-class DataCard:
+class Counts:
     """Counts over the tables of ingest and inject."""
 
     pairs: int = 0
@@ -41,12 +43,15 @@ class DataCard:
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per annotator group: votes, flipped."""
     annotators: int = 0
+    """That have an id."""
     votes_per_annotator: dict[str, float] | None = None
     pairs_per_image: dict[str, float] | None = None
     quarantine: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per reason: rows, votes."""
     duplicates: int = 0
     """Votes that were delivered again and set aside."""
+    in_several_sources: int = 0
+    """Pairs that several sources hold."""
     moved_to_test: int = 0
     """Pairs moved to test because another split shares an image with it."""
     eligible: int = 0
@@ -57,38 +62,41 @@ class DataCard:
         return dict(self.__dict__)
 
 
-def data_card(ingest: Finished, inject: Finished) -> DataCard:
-    """Count votes, pairs, annotators, contradictions, quarantine and flips; one shard is in memory at a time."""
-    card, people = DataCard(), Counter[str]()
-    prompts: dict[str, set[str]] = {split: set() for split in SPLITS}
-    uses = Counter[str]()
+def count_data(ingest: Finished, inject: Finished) -> tuple[Counts, Counter[str]]:
+    """Count votes, pairs, contradictions, quarantine and flips, and the votes of each annotator who has an id.
+
+    One shard is in memory at a time; of images and prompts only hashes are kept.
+    """
+    card, people = Counts(), Counter[str]()
+    prompts: dict[str, list[Hashes]] = {split: [] for split in SPLITS}
+    uses: list[Hashes] = []
     for votes_file in ingest.manifest.files_like("votes-"):
         pairs = ingest.storage.read_table(votes_file.replace("votes-", "pairs-"))
         votes = ingest.storage.read_table(votes_file)
         _count_pairs(card, pairs, prompts, uses)
         _count_votes(card, votes, pairs, people)
-    for name, texts in prompts.items():
-        card.splits.setdefault(name, Counter())["prompts"] = len(texts)
+    for name, found in prompts.items():
+        card.splits.setdefault(name, Counter())["prompts"] = len(np.unique(np.concatenate(found))) if found else 0
     card.splits = {name: dict(card.splits[name]) for name in SPLITS}
-    card.annotators, card.votes_per_annotator = len(people), _spread(people)
-    card.pairs_per_image = _spread(uses)
+    card.annotators = len(people)
+    card.votes_per_annotator = spread(list(people.values()))
+    card.pairs_per_image = spread(np.unique(np.concatenate(uses), return_counts=True)[1]) if uses else None
     _count_images(card, ingest)
     _count_quarantine(card, ingest)
     _count_flips(card, inject)
-    return card
+    return card, people
 
 
-def _count_pairs(card: DataCard, pairs: pa.Table, prompts: dict[str, set[str]], uses: Counter[str]) -> None:
+def _count_pairs(card: Counts, pairs: pa.Table, prompts: dict[str, list[Hashes]], uses: list[Hashes]) -> None:
     card.pairs += pairs.num_rows
     for name in SPLITS:
         chosen = pairs.filter(pc.equal(pairs["split"], name))
         card.splits.setdefault(name, Counter())["pairs"] += chosen.num_rows
-        prompts[name].update(chosen["prompt"].unique().to_pylist())
-    for column in ("image_0", "image_1"):
-        uses.update(pairs[column].to_pylist())
+        prompts[name].append(text_hashes(chosen["prompt"].unique().to_pylist()))
+    uses += [id_hashes(pairs[column]) for column in ("image_0", "image_1")]
 
 
-def _count_votes(card: DataCard, votes: pa.Table, pairs: pa.Table, people: Counter[str]) -> None:
+def _count_votes(card: Counts, votes: pa.Table, pairs: pa.Table, people: Counter[str]) -> None:
     label = votes["label"].to_numpy()
     latest = np.asarray(votes["latest"].to_numpy(zero_copy_only=False), dtype=bool)
     card.votes += len(label)
@@ -124,10 +132,11 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {entry["values"] or "": entry["counts"] for entry in pc.value_counts(column).to_pylist()}
 
 
-def _spread(counts: Counter[str]) -> dict[str, float] | None:
-    if not counts:
+def spread(counts: ArrayLike) -> dict[str, float] | None:
+    """Least, median, mean and most; None for no counts."""
+    values = np.asarray(counts, dtype=np.float64)
+    if not values.size:
         return None
-    values = np.fromiter(counts.values(), dtype=np.float64)
     return {
         "least": float(values.min()),
         "median": float(np.median(values)),
@@ -136,7 +145,7 @@ def _spread(counts: Counter[str]) -> dict[str, float] | None:
     }
 
 
-def _count_images(card: DataCard, ingest: Finished) -> None:
+def _count_images(card: Counts, ingest: Finished) -> None:
     for file in ingest.manifest.files_like("images-"):
         images = ingest.storage.read_table(file, ["width", "height", "bytes"])
         if not images.num_rows:
@@ -149,7 +158,7 @@ def _count_images(card: DataCard, ingest: Finished) -> None:
         card.largest_side = most if card.largest_side is None else max(card.largest_side, most)
 
 
-def _count_quarantine(card: DataCard, ingest: Finished) -> None:
+def _count_quarantine(card: Counts, ingest: Finished) -> None:
     found: dict[str, dict[str, int]] = {}
     for file in ingest.manifest.files_like("quarantine"):
         table = ingest.storage.read_table(file, ["reason", "votes"])
@@ -161,10 +170,11 @@ def _count_quarantine(card: DataCard, ingest: Finished) -> None:
             entry["votes"] += row["votes_sum"]
     card.quarantine = {reason: found[reason] for reason in QUARANTINE_REASONS if reason in found}
     card.duplicates = card.quarantine.get("duplicate_vote", {}).get("votes", 0)
+    card.in_several_sources = int(ingest.manifest.summary.get("pairs_in_several_sources") or 0)
     card.moved_to_test = int(ingest.manifest.summary.get("pairs_moved_to_test") or 0)
 
 
-def _count_flips(card: DataCard, inject: Finished) -> None:
+def _count_flips(card: Counts, inject: Finished) -> None:
     for file in inject.manifest.files_like("truth-"):
         table = inject.storage.read_table(file, ["flipped", "group"])
         flipped = table.filter(table["flipped"])
