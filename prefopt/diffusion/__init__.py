@@ -1,7 +1,7 @@
 """Diffusion mathematics on tensors: noise schedule, denoising errors, inversion, negative guidance."""
 
 from prefopt.diffusion.errors import denoising_error, error_gap
-from prefopt.diffusion.inversion import Grid, Predict, ddim_step, exact_levels, invert, reference_levels
+from prefopt.diffusion.inversion import Grid, Predict, ddim_step, exact_levels, invert, level_counts, reference_levels
 from prefopt.diffusion.negative import mix_weights, negative_guidance, weight_offset
 from prefopt.diffusion.regularise import NoiseRegularisation, regularise_noise
 from prefopt.diffusion.schedule import (
@@ -25,6 +25,7 @@ __all__ = [
     "error_gap",
     "exact_levels",
     "invert",
+    "level_counts",
     "mix_weights",
     "negative_guidance",
     "prediction_target",

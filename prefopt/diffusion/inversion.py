@@ -67,6 +67,17 @@ def reference_levels(num_steps: int, num_train_steps: int) -> list[int]:
     return [i * (num_train_steps // num_steps) + 1 for i in range(num_steps)]
 
 
+def level_counts(t_B: Tensor, num_steps: int, num_train_steps: int, grid: Grid) -> Tensor:
+    """How many levels of its grid each sample passes on its way to t, int64 [B]: what its inversion costs.
+
+    `exact`: num_steps; `reference`: the levels strictly below t.
+    """
+    if grid == "exact":
+        return torch.full_like(t_B, num_steps)
+    levels = torch.tensor(reference_levels(num_steps, num_train_steps), device=t_B.device)
+    return (levels < t_B.unsqueeze(-1)).sum(dim=-1)
+
+
 @torch.no_grad()
 def invert(
     predict: Predict,
@@ -89,7 +100,8 @@ def invert(
     `exact` (prefopt): every sample takes num_steps steps on its own grid (see `exact_levels`), from clean data to
     exactly t. `reference` (SmPO's public code, which handles one pair at a time): only levels of the common grid
     strictly below t are used, so the result sits at the last of them although it is meant for t; for t <= 1 it is
-    x0; the start counts as level 0, not as clean data. Samples are independent of each other in both.
+    x0; the start counts as level 0, not as clean data. Samples are independent of each other in both. A batch costs
+    what its highest t costs: put samples of like `level_counts` together.
     The state is kept in float32 or wider; `predict` receives x0's dtype. No gradient is recorded.
     Raises ValueError for a bad t, num_steps outside 1..T, negative renoise_steps, an empty or unreachable average,
     unknown grid or prediction type, or regularising noise of another shape.

@@ -38,6 +38,8 @@ from prefopt.rewards import reward_spec
 _LATENT = pa.struct([("size", pa.list_(pa.int32(), 2)), ("flip", pa.bool_())])
 _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(pa.field("latents", pa.list_(_LATENT)))
 _Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences] | partial[MeasureDraws]
+_UNIT_BATCHES = 8
+"""Of a work unit of visits: enough for the batches of a unit to hold visits that cost about the same."""
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
 
 
@@ -115,7 +117,7 @@ class CostlyRows:
 
     @property
     def _unit_visits(self) -> int:
-        return 4 * self.config.score.visits.batch
+        return _UNIT_BATCHES * self.config.score.visits.batch
 
     def _fill_visits(
         self,

@@ -11,7 +11,7 @@ from prefopt.data.storage import Storage
 from prefopt.data.store import LatentStore
 from prefopt.data.tables import padded
 from prefopt.data.visits import VisitBatch, bucket_rows
-from prefopt.diffusion.inversion import Predict, invert
+from prefopt.diffusion.inversion import Predict, invert, level_counts
 from prefopt.diffusion.regularise import NoiseRegularisation
 from prefopt.distributed.stores import VisitReader, inverted_stores
 from prefopt.models.families import Pipeline, encode_prompts, predict
@@ -26,6 +26,12 @@ class VisitInverter:
     def __init__(self, config: RunConfig, pipeline: Pipeline, device: torch.device) -> None:
         self._settings, self._device = config.score.visits, device
         self._schedule, self._prediction_type = noise_schedule(pipeline), prediction_type(pipeline)
+
+    def by_cost(self, visits: pa.Table) -> np.ndarray:
+        """Row numbers of visits, those that pass as many levels side by side."""
+        t = torch.from_numpy(np.maximum(visits["t_0"].to_numpy(), visits["t_1"].to_numpy()).astype(np.int64))
+        counts = level_counts(t, self._settings.steps, self._schedule.num_steps, self._settings.grid)
+        return np.argsort(counts.numpy(), kind="stable")
 
     def __call__(self, visits: VisitBatch, predict: Predict) -> np.ndarray:
         """x_t, float32 [2, B, C, H, W]: of every image_0, then of every image_1.
@@ -87,13 +93,19 @@ class InvertVisits:
         self._visits.refresh()
         visits = self._work.read_table("inversions.parquet").slice(payload["start"], payload["count"])
         for bucket, rows in bucket_rows(visits).items():
-            chosen, size = visits.take(rows), self._batch
-            pieces = [self._invert(chosen.slice(start, size), size) for start in range(0, len(rows), size)]
-            append_inverted(self._inverted[bucket], chosen, np.concatenate(pieces, axis=1))
+            chosen = visits.take(rows)
+            append_inverted(self._inverted[bucket], chosen, self._invert(chosen))
         return {"visits": visits.num_rows}
 
-    def _invert(self, visits: pa.Table, size: int) -> np.ndarray:
-        rows = padded(visits, size)
+    def _invert(self, visits: pa.Table) -> np.ndarray:
+        """[2, B, C, H, W], in the visits' order."""
+        order = self._inverter.by_cost(visits)
+        starts = range(0, len(order), self._batch)
+        pieces = [self._invert_batch(visits.take(order[start : start + self._batch])) for start in starts]
+        return np.concatenate(pieces, axis=1)[:, np.argsort(order)]
+
+    def _invert_batch(self, visits: pa.Table) -> np.ndarray:
+        rows = padded(visits, self._batch)
         batch = self._visits.read(rows)
         prompts = [
             "" if drop else text for text, drop in zip(rows["prompt"].to_pylist(), batch.drop_prompt, strict=True)

@@ -1,9 +1,11 @@
 """CLIP as several reward models use it: transformers' model, tokenizer and PIL image processor."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,10 @@ from prefopt.rewards.parts import Parts, read_with
 from prefopt.rewards.state_dicts import fill, same_name
 
 TEXT_TOKENS = 77
+_PROMPTS = 16
+"""Of a batch of the text side."""
+_REMEMBERED = 1024
+"""Prompts whose embeddings are kept."""
 _POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 """Stored by older versions of transformers: 0, 1, 2, ..."""
 
@@ -86,15 +92,37 @@ def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
     return _normalised(clip.visual_projection(pooled))
 
 
+class PromptFeatures:
+    """Embeddings of prompts, each computed once while it is remembered: pairs of one prompt mostly follow each other.
+
+    The text side runs on batches of one fixed, padded size, so that what it gives does not depend on the company.
+    """
+
+    def __init__(self, model: CLIPModel, tokens: TextTokens) -> None:
+        self._model, self._tokens = model, tokens
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Normalised embeddings [n, d], float32."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        for start in range(0, len(missing), _PROMPTS):
+            new = missing[start : start + _PROMPTS]
+            tokens = self._tokens(new + new[-1:] * (_PROMPTS - len(new)))
+            self._known |= dict(zip(new, text_features(self._model, tokens), strict=False))
+        features = torch.stack([self._known[prompt] for prompt in prompts])
+        self._known = dict(itertools.islice(self._known.items(), max(0, len(self._known) - _REMEMBERED), None))
+        return features
+
+
 def text_features(model: CLIPModel, tokens: Tensor) -> Tensor:
     """Normalised embeddings [n, d], float32."""
     pooled = model.text_model(input_ids=tokens.to(next(model.parameters()).device)).pooler_output
     return _normalised(model.text_projection(pooled))
 
 
-def cosines(model: CLIPModel, pixels: Tensor, tokens: Tensor) -> Tensor:
-    """The cosine [n] of each image's embedding and its prompt's, float32."""
-    return (image_features(model, pixels) * text_features(model, tokens)).sum(dim=-1)
+def cosines(model: CLIPModel, pixels: Tensor, prompts: Tensor) -> Tensor:
+    """The cosine [n] of each image's embedding and its prompt's (`PromptFeatures`), float32."""
+    return (image_features(model, pixels) * prompts).sum(dim=-1)
 
 
 def _normalised(features: Tensor) -> Tensor:

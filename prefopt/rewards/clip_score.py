@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from prefopt.rewards.clip_model import ImagePixels, TextTokens, cosines, load_clip
+from prefopt.rewards.clip_model import ImagePixels, PromptFeatures, TextTokens, cosines, load_clip
 from prefopt.rewards.files import CLIP_MODEL, CLIP_PIXELS, CLIP_VOCABULARY, FileSet
 from prefopt.rewards.parts import Parts
 
-VERSION = 1
+VERSION = 2
 FILES = {
     "weights": FileSet(
         needed=(*CLIP_MODEL.needed, *CLIP_PIXELS, *CLIP_VOCABULARY), safe=CLIP_MODEL.safe, pickled=CLIP_MODEL.pickled
@@ -29,12 +29,13 @@ class ClipScore:
         """InputError if the files cannot be used."""
         self.name = parts.name
         self._model = load_clip(parts, "weights")
-        self._pixels, self._tokens = ImagePixels(parts.directory("weights")), TextTokens(parts.directory("weights"))
+        self._pixels = ImagePixels(parts.directory("weights"))
+        self._prompts = PromptFeatures(self._model, TextTokens(parts.directory("weights")))
 
     @torch.inference_mode()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """float32 [n]."""
-        return cosines(self._model, self._pixels(images), self._tokens(prompts)).cpu().numpy()
+        return cosines(self._model, self._pixels(images), self._prompts(prompts)).cpu().numpy()
 
 
 load = ClipScore

@@ -14,13 +14,13 @@ from torch.nn import functional
 from transformers import CLIPModel
 
 from prefopt.config.rewards import Hpsv2Model
-from prefopt.rewards.clip_model import TextTokens, cosines
+from prefopt.rewards.clip_model import PromptFeatures, TextTokens, cosines
 from prefopt.rewards.files import CLIP_VOCABULARY, FileSet
 from prefopt.rewards.open_clip import clip_config, published_name
 from prefopt.rewards.parts import Parts
 from prefopt.rewards.state_dicts import fill
 
-VERSION = 1
+VERSION = 2
 SIDE, VISION_HEAD, TEXT_HEAD = 224, 80, 64
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _STEMS = {"hpsv2": "HPS_v2_compressed", "hpsv2.1": "HPS_v2.1_compressed"}
@@ -62,14 +62,14 @@ class HumanPreferenceScore:
         config = clip_config(published, vision_head=VISION_HEAD, text_head=TEXT_HEAD, what=what)
         self._model = fill(lambda: CLIPModel(config), published, published_name, what=what)
         parts.placed(self._model)
-        self._tokens = TextTokens(parts.directory("tokenizer"))
+        self._prompts = PromptFeatures(self._model, TextTokens(parts.directory("tokenizer")))
 
     @torch.inference_mode()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """float32 [n]."""
         pixels = torch.stack([padded_pixels(image, self._antialias) for image in images])
-        tokens = self._tokens([html.unescape(html.unescape(prompt)) for prompt in prompts])
-        return cosines(self._model, pixels, tokens).cpu().numpy()
+        features = self._prompts([html.unescape(html.unescape(prompt)) for prompt in prompts])
+        return cosines(self._model, pixels, features).cpu().numpy()
 
 
 load = HumanPreferenceScore

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from prefopt.rewards.clip_model import ImagePixels, TextTokens, cosines, load_clip
+from prefopt.rewards.clip_model import ImagePixels, PromptFeatures, TextTokens, cosines, load_clip
 from prefopt.rewards.files import CLIP_MODEL, CLIP_PIXELS, CLIP_VOCABULARY, FileSet
 from prefopt.rewards.parts import Parts
 
-VERSION = 1
+VERSION = 2
 FILES = {"weights": CLIP_MODEL, "processor": FileSet(needed=(*CLIP_PIXELS, *CLIP_VOCABULARY))}
 
 
@@ -26,13 +26,14 @@ class PickScore:
         """InputError if the files cannot be used."""
         self.name = parts.name
         self._model = load_clip(parts, "weights")
-        self._pixels, self._tokens = ImagePixels(parts.directory("processor")), TextTokens(parts.directory("processor"))
+        self._pixels = ImagePixels(parts.directory("processor"))
+        self._prompts = PromptFeatures(self._model, TextTokens(parts.directory("processor")))
 
     @torch.inference_mode()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """float32 [n]."""
         scale: Tensor = self._model.logit_scale.exp()
-        return (scale * cosines(self._model, self._pixels(images), self._tokens(prompts))).cpu().numpy()
+        return (scale * cosines(self._model, self._pixels(images), self._prompts(prompts))).cpu().numpy()
 
 
 load = PickScore

@@ -13,6 +13,7 @@ from prefopt.diffusion import (
     ddim_step,
     exact_levels,
     invert,
+    level_counts,
     prediction_target,
     reference_levels,
     target_noise,
@@ -78,6 +79,25 @@ def test_exact_levels_by_hand() -> None:
 def test_reference_levels_are_published() -> None:
     assert reference_levels(5, 1000) == [1, 201, 401, 601, 801]
     assert reference_levels(10, 1000) == [1, 101, 201, 301, 401, 501, 601, 701, 801, 901]
+
+
+@pytest.mark.parametrize("grid", ["exact", "reference"])
+@pytest.mark.parametrize("t", [0, 1, 2, 201, 202, 999])
+def test_level_counts_are_the_calls_that_an_inversion_costs(t: int, grid: Grid) -> None:
+    calls = []
+
+    def predict(x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        calls.append(level)
+        return torch.zeros_like(x)
+
+    invert(predict, torch.zeros(1, 1, 2, 2), torch.tensor([t]), SCHEDULE, num_steps=5, renoise_steps=0, grid=grid)
+    assert level_counts(torch.tensor([t]), 5, 1000, grid).tolist() == [len(calls)]
+
+
+def test_level_counts_by_hand() -> None:
+    t = torch.tensor([0, 1, 2, 201, 202, 999])
+    assert level_counts(t, 5, 1000, "reference").tolist() == [0, 0, 1, 1, 2, 5]
+    assert level_counts(t, 5, 1000, "exact").tolist() == [5] * 6
 
 
 @pytest.mark.parametrize(("num_steps", "mean"), [(5, 2.99), (10, 5.48)])

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from prefopt.data.framing import time_ids
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.diffusion.inversion import invert
+from prefopt.diffusion.inversion import invert, level_counts
 from prefopt.distributed.inversions import InvertVisits, append_inverted
 from prefopt.distributed.stores import inverted_stores, latent_stores
 from prefopt.errors import ConfigError, InputError
@@ -104,3 +104,33 @@ def test_a_visit_is_inverted_by_the_reference(tmp_path: Path, family: str, kind:
     elsewhere.refresh()
     keys = [row["inverted_key"] for row in rows]
     assert elsewhere.missing(keys) == keys
+
+
+@torch.no_grad()
+def test_visits_of_a_unit_are_inverted_beside_others_that_cost_as_much(tmp_path: Path) -> None:
+    """On the published grid: less is computed than in the order of the plan, and every visit gets its own latent."""
+    model, levels = TINY["sd15"](tmp_path / "base"), 10
+    ways = {"alone": 1, "together": 4}
+    calls, seen = {}, {}
+    for name, batch in ways.items():
+        how = {"steps": levels, "renoise_steps": 0, "batch": batch}
+        config = training_config(model, tmp_path / name, inversion="renoise", grid="reference", visits=how)
+        context = training_context(tmp_path / f"{name} run", config)
+        visits = read_tables(context.parents["score"], "visits-").slice(0, 24)
+        store, work = Storage(str(tmp_path / f"{name} again")), Storage(str(tmp_path / "work"))
+        for part in context.store.files("x0"):
+            store.write_bytes(part, context.store.read_bytes(part))
+        work.write_table("inversions.parquet", visits.append_column("prompt", pa.array(["a red circle"] * 24)))
+        worker = InvertVisits(config, store, work)
+        asked: list[int] = []
+        worker._unet.register_forward_hook(lambda unet, given, out, asked=asked: asked.append(len(given[0])))
+        worker({"start": 0, "count": 24})
+        inverted = inverted_stores(store, config)[SIZE]
+        inverted.refresh()
+        keys, calls[name] = visits["inverted_key"].to_pylist(), sum(asked) // 2
+        seen[name] = [inverted.latents(keys, f"xt_{side}") for side in (0, 1)]
+    assert np.allclose(seen["together"], seen["alone"], atol=1e-4)
+    counts = level_counts(torch.tensor(visits["t_0"].to_pylist()), levels, 1000, "reference")
+    assert calls["alone"] == counts.sum()
+    in_order = sum(4 * int(counts[start : start + 4].max()) for start in range(0, 24, 4))
+    assert counts.sum() <= calls["together"] < (counts.sum() + in_order) / 2

@@ -43,3 +43,37 @@ def test_weights_as_pytorch_model_bin_need_permission(tmp_path: Path) -> None:
         reward_spec("clip", run_config(tmp_path, models=models))
     allowed = reward_spec("clip", run_config(tmp_path, allow_pickles=True, models=models)).load()
     assert np.array_equal(allowed.score(pictures(1), ["a cat"]), safe)
+
+
+def test_a_prompt_is_read_once_and_its_company_changes_nothing(tmp_path: Path) -> None:
+    place = write_clip(tmp_path / "backbone", clip_state(6), clip_config())
+    spec = reward_spec("clip", run_config(tmp_path, models={"clip": {"weights": str(place)}}))
+    reward, images = spec.load(), pictures(4)
+    read: list[int] = []
+    reward._model.text_model.register_forward_hook(  # type: ignore[attr-defined]
+        lambda model, given, told, out: read.append(len(told["input_ids"])), with_kwargs=True
+    )
+    together = reward.score(images, ["a cat", "a dog", "a cat", "a dog"])
+    again = reward.score(images[:2], ["a dog", "a bird"])
+    assert len(read) == 2
+    assert len(set(read)) == 1
+    assert reward.score(images[:1], ["a bird"]).shape == (1,)
+    assert len(read) == 2
+    alone = spec.load()
+    for row, prompt in enumerate(["a cat", "a dog", "a cat", "a dog"]):
+        assert np.isclose(alone.score([images[row]], [prompt])[0], together[row], atol=1e-6)
+    assert np.isclose(alone.score([images[1]], ["a bird"])[0], again[1], atol=1e-6)
+
+
+def test_only_so_many_prompts_are_remembered(tmp_path: Path) -> None:
+    from prefopt.rewards import clip_model
+
+    place = write_clip(tmp_path / "backbone", clip_state(6), clip_config())
+    reward = reward_spec("clip", run_config(tmp_path, models={"clip": {"weights": str(place)}})).load()
+    prompts = [f"number {number}" for number in range(clip_model._REMEMBERED + 3)]
+    features = reward._prompts  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        first = features(prompts[:2])
+        features(prompts)
+        assert list(features._known) == prompts[3:]
+        assert torch.equal(features(prompts[:2]), first)
