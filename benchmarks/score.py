@@ -1,9 +1,9 @@
 """What the score stage costs: Ray Data against a bare loop, one worker against two, batched inversion against pairs.
 
 The reward model has CLIP ViT-B/16's shape, random weights and 224 px; every pair has two pictures of 512 px and a
-prompt of its own. Every process has one thread. The variants take turns, and ratios are medians over the turns. What a process
-needs to start and to load its model is left out: a run of the stage is timed from the moment when every worker has done
-one unit.
+prompt of its own. Every process has one thread. The variants take turns, and ratios are medians over the turns. What a
+process needs to start and to load its model is left out: a run of the stage is timed from the moment when every worker
+has done one unit.
 
     python benchmarks/score.py [--quick] [--json] [--turns 3]
 """
