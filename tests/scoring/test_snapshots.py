@@ -69,7 +69,7 @@ def test_images_are_framed_as_a_visit_frames_them() -> None:
     originals = {**dict.fromkeys(FRAMING.originals, square), **second}
     rows = drawn(PAIRS, panel(snapshot_draws=2), Framing((square, wide), originals)).to_pylist()
     assert [tuple(row["target"]) for row in rows[:6]] == [square, square, wide, wide, square, square]
-    assert (rows[2]["original_1"], rows[2]["crop_0"]) == ([40, 72], [1, 0])
+    assert (rows[2]["original_1"], rows[2]["crop_0"]) == ([40, 72], [2, 0])
 
 
 def test_another_seed_draws_anew_and_more_draws_keep_the_noise() -> None:

@@ -59,9 +59,9 @@ def test_the_panel_outvotes_every_vote_but_ties_stay_and_its_own_tie_is_one() ->
 def test_only_the_reward_models_vote() -> None:
     """Of d's annotators one is for, one against, and one abstains: the first alone decides it."""
     table = relabelled(votes(), scores(), LabelsConfig(relabel="majority_vote"), voters=2)
-    assert table["label"].to_pylist() == [0.0, 1.0, 1.0, 1.0, 0.5]
+    assert table["label"].to_pylist() == [0.0, 1.0, 1.0, 0.5, 0.5]
     table = relabelled(votes(), scores(), LabelsConfig(relabel="majority_vote"), voters=1)
-    assert table["label"].to_pylist() == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert table["label"].to_pylist() == [0.0, 1.0, 1.0, 0.5, 1.0]
 
 
 def test_the_votes_of_highest_u_are_left_out_or_turned_round_but_no_tie() -> None:
