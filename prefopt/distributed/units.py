@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from ray.exceptions import (
     RayActorError,
     WorkerCrashedError,
 )
+from ray.util.annotations import RayDeprecationWarning
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
@@ -88,9 +90,9 @@ def _explained(what: str) -> Iterator[None]:
     except _DEATHS as error:
         raise WorkerError(
             f"A process that worked on {what} died, and beginning its unit again ({RETRIES} times at most) did not"
-            " help: something kills it, most often a lack of memory (the machine's log says so), or a library crashes. Lower"
-            " batch sizes or cluster.workers, or give more memory, and run the same command again: finished work is"
-            " kept."
+            " help: something kills it, most often a lack of memory (the machine's log says so), or a library"
+            " crashes. Lower batch sizes or cluster.workers, or give more memory, and run the same command again:"
+            " finished work is kept."
         ) from error
     except (ObjectStoreFullError, OutOfDiskError) as error:
         raise StorageError(
@@ -109,21 +111,24 @@ def _pool(
 ) -> ray.data.Dataset:
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     size = min(cluster.workers, len(rows))
-    if actors:
+    with warnings.catch_warnings():
+        # Ray 2.60 knows no other way to bound retries, though it says that this one will go.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        if actors:
+            return dataset.map(
+                _Actor,
+                fn_constructor_args=(worker, receipts, cluster.threads),
+                compute=ActorPoolStrategy(size=size),
+                num_cpus=cluster.worker_cpus,
+                num_gpus=cluster.worker_gpus,
+                max_task_retries=RETRIES,
+            )
         return dataset.map(
-            _Actor,
-            fn_constructor_args=(worker, receipts, cluster.threads),
-            compute=ActorPoolStrategy(size=size),
+            functools.partial(_task, worker=worker, receipts=receipts),
+            compute=TaskPoolStrategy(size=size),
             num_cpus=cluster.worker_cpus,
-            num_gpus=cluster.worker_gpus,
-            max_task_retries=RETRIES,
+            max_retries=RETRIES,
         )
-    return dataset.map(
-        functools.partial(_task, worker=worker, receipts=receipts),
-        compute=TaskPoolStrategy(size=size),
-        num_cpus=cluster.worker_cpus,
-        max_retries=RETRIES,
-    )
 
 
 class _Actor:
