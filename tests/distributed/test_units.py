@@ -84,8 +84,8 @@ def test_a_full_object_store_is_noticed_before_any_work(place: Place, monkeypatc
     def full(_: object) -> None:
         raise ObjectStoreFullError("full")
 
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="object store is full.* squares cannot go"):
-        patch.setattr(ray, "put", full)
+    monkeypatch.setattr(ray, "put", full)
+    with pytest.raises(StorageError, match=r"object store is full.* squares cannot go on"):
         place.run([{"number": 1}])
     assert not place.called()
 
