@@ -35,6 +35,10 @@ class StorageError(PrefoptError):
     """A file or object could not be written or read: full disk, no permission, no such bucket."""
 
 
+class WorkerError(PrefoptError):
+    """A process that did a part of the work died again and again."""
+
+
 def error_as_json(error: PrefoptError) -> str:
     """An error as text that another process can raise again."""
     return json.dumps([type(error).__name__, str(error)])

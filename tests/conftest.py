@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ def ray_session() -> Iterator[None]:
     import ray
     import ray.data  # its log handlers keep the standard error that they find, which must outlive a test
 
+    site = Path(__file__).parent / "kit" / "site"  # a package that registers rewards, installed for workers alone
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(site)]))
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(

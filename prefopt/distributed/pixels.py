@@ -38,8 +38,9 @@ def read_pixels(
                 yield row["image_id"], decode_image(data, limits)
         except BadRowError as error:
             raise InputError(
-                f"An image of {file} that ingest accepted cannot be decoded ({error.detail}). Set"
-                " ingest.verify_images: full, so that such rows are set aside."
+                f"An image of {file} that ingest accepted cannot be decoded ({error.detail}). If the file has changed"
+                " since, put it back and run the same command again: finished work is kept. If it was always damaged,"
+                " set ingest.verify_images: full, so that such rows are set aside."
             ) from None
 
 

@@ -58,4 +58,4 @@ def _quiet_ray_data(verbose: bool) -> None:
     context.enable_progress_bars = verbose
     if not verbose:
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as errors, stages raise in words

@@ -1,17 +1,33 @@
 """Planned work units on Ray Data: each unit is whole or not done, whoever does it and however often."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+from ray.util.annotations import RayDeprecationWarning
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.errors import PrefoptError, error_as_json, error_from_json
+from prefopt.errors import PrefoptError, StorageError, WorkerError, error_as_json, error_from_json
+
+RETRIES = 3
+"""How often a unit is begun again after the death of the process that did it."""
+_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+_PROBE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,19 +63,43 @@ def run_units(
     """Do every unit that has no receipt yet; returns all receipts in the order of the units.
 
     `worker` makes a worker: with `actors` once per actor (it loads a model), otherwise once per unit. A
-    PrefoptError of a worker ends the run as itself. Receipts survive a crash, so that finished units are kept.
+    PrefoptError of a worker ends the run as itself. Receipts survive a crash, so that finished units are kept. A unit
+    whose process dies is done again, RETRIES times; then the run ends with WorkerError. StorageError if Ray's object
+    store is full.
     """
     pending = [unit for unit in units if not receipts.exists(_receipt(unit.name))]
     done = len(units) - len(pending)
     progress(done, len(units), what)
     if pending:
         rows = [{"name": unit.name, "payload": json.dumps(unit.payload)} for unit in pending]
-        for outcome in _pool(rows, worker, receipts, cluster, actors).iter_rows():
-            if outcome["error"]:
-                raise error_from_json(outcome["error"])
-            done += 1
-            progress(done, len(units), what)
+        with _explained(what):
+            ray.put(bytes(_PROBE_BYTES))  # where nothing fits in, workers would wait for ever
+            for outcome in _pool(rows, worker, receipts, cluster, actors).iter_rows():
+                if outcome["error"]:
+                    raise error_from_json(outcome["error"])
+                done += 1
+                progress(done, len(units), what)
     return [json.loads(receipts.read_bytes(_receipt(unit.name))) for unit in units]
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Ray's own failures in words."""
+    try:
+        yield
+    except _DEATHS as error:
+        raise WorkerError(
+            f"A process that worked on {what} died, and beginning its unit again ({RETRIES} times at most) did not"
+            " help: something kills it, most often a lack of memory (the machine's log says so), or a library"
+            " crashes. Lower batch sizes or cluster.workers, or give more memory, and run the same command again:"
+            " finished work is kept."
+        ) from error
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise StorageError(
+            f"Ray's object store is full, and so is the disk that it spills to: {what} cannot go on. Free space below"
+            " Ray's temporary directory (/tmp/ray by default), raise cluster.object_store_mb, or end what else fills"
+            " the cluster, and run the same command again: finished work is kept."
+        ) from error
 
 
 def _pool(
@@ -71,19 +111,24 @@ def _pool(
 ) -> ray.data.Dataset:
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     size = min(cluster.workers, len(rows))
-    if actors:
+    with warnings.catch_warnings():
+        # Ray 2.60 knows no other way to bound retries, though it says that this one will go.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        if actors:
+            return dataset.map(
+                _Actor,
+                fn_constructor_args=(worker, receipts, cluster.threads),
+                compute=ActorPoolStrategy(size=size),
+                num_cpus=cluster.worker_cpus,
+                num_gpus=cluster.worker_gpus,
+                max_task_retries=RETRIES,
+            )
         return dataset.map(
-            _Actor,
-            fn_constructor_args=(worker, receipts, cluster.threads),
-            compute=ActorPoolStrategy(size=size),
+            functools.partial(_task, worker=worker, receipts=receipts),
+            compute=TaskPoolStrategy(size=size),
             num_cpus=cluster.worker_cpus,
-            num_gpus=cluster.worker_gpus,
+            max_retries=RETRIES,
         )
-    return dataset.map(
-        functools.partial(_task, worker=worker, receipts=receipts),
-        compute=TaskPoolStrategy(size=size),
-        num_cpus=cluster.worker_cpus,
-    )
 
 
 class _Actor:

@@ -89,7 +89,8 @@ class HttpReward:
         tries = self._model.retries + 1
         raise RewardError(
             f"Reward model {self.name!r} at {self._shown} gave no answer in {tries} {'try' if tries == 1 else 'tries'};"
-            f" the last: {reason}. See whether it runs, or raise timeout, retries or backoff of its config."
+            f" the last: {reason}. See whether it runs, or raise timeout, retries or backoff of"
+            f" rewards.models.{self.name}. Finished work is kept: run the same command again."
         )
 
     def _ask(self, body: bytes) -> bytes:

@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import ObjectStoreFullError
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.distributed.units import Unit, run_units
-from prefopt.errors import InputError
+from prefopt.distributed.units import RETRIES, Unit, run_units
+from prefopt.errors import InputError, StorageError, WorkerError
 from tests.kit.units import ERRORS, Squares, Unloadable
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -68,6 +70,24 @@ def test_a_workers_error_ends_the_run_as_itself(place: Place, kind: str) -> None
 def test_a_worker_that_cannot_be_made_ends_the_run(place: Place) -> None:
     with pytest.raises(InputError, match="no such model"):
         place.run([{"number": 1}], actors=True, worker=Unloadable)
+
+
+@pytest.mark.parametrize("actors", [False, True])
+def test_a_unit_that_kills_its_process_is_begun_again_a_few_times(place: Place, actors: bool) -> None:
+    with pytest.raises(WorkerError, match=r"A process that worked on squares died.* \(3 times at most\) did not help"):
+        place.run([{"number": 1, "dies": True}], actors)
+    assert len(place.called()) == RETRIES + 1
+    assert place.run([{"number": 1}], actors) == [{"square": 1}]
+
+
+def test_a_full_object_store_is_noticed_before_any_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise ObjectStoreFullError("full")
+
+    monkeypatch.setattr(ray, "put", full)
+    with pytest.raises(StorageError, match=r"object store is full.* squares cannot go on"):
+        place.run([{"number": 1}])
+    assert not place.called()
 
 
 def test_no_units_no_work(place: Place) -> None:

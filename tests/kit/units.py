@@ -1,5 +1,7 @@
 """Unit workers that Ray's workers can import."""
 
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ ERRORS: dict[str, type[PrefoptError]] = {
 
 @dataclass(frozen=True)
 class Squares:
-    """Squares a number; counts its calls in a directory; raises what the payload says."""
+    """Squares a number; counts its calls in a directory; raises what the payload says, or ends its process."""
 
     calls: str
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         number, calls = payload["number"], Path(self.calls)
         (calls / f"{number}-{len(list(calls.glob(f'{number}-*')))}").touch()
+        if "dies" in payload:
+            os.kill(os.getpid(), signal.SIGKILL)
         if "error" in payload:
             raise ERRORS[payload["error"]](f"unit {payload['number']} failed")
         return {"square": payload["number"] ** 2}
