@@ -1,6 +1,6 @@
 """Votes become labels by rule; ties stay in the tables and never turn into a winner."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +10,7 @@ TIE = 0.5
 
 
 def training_examples(
-    votes: Sequence[dict[str, Any]], images: dict[str, tuple[str, str]], rule: str
+    votes: Iterable[dict[str, Any]], images: dict[str, tuple[str, str]], rule: str
 ) -> Iterator[Example]:
     """Examples of the pairs in `images` (pair_id to its images), from label rows sorted by (pair_id, vote_id).
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -142,6 +143,16 @@ class Storage:
         """Read a parquet file, or those of its rows for which all filters (column, comparison, value) hold."""
         with _explained("read", self, relative), self.open_input(relative) as source:
             return pq.read_table(source, columns=columns, filters=filters, use_threads=False)
+
+    def read_rows(self, relative: str, start: int, count: int) -> pa.Table:
+        """These rows of a parquet file; only the row groups that hold some of them are read."""
+        with _explained("read", self, relative), self.open_input(relative) as source:
+            file = pq.ParquetFile(source)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            first = int(np.searchsorted(starts, start, side="right")) - 1
+            groups = range(first, int(np.searchsorted(starts, start + count)))
+            return file.read_row_groups(list(groups), use_threads=False).slice(start - int(starts[first]), count)
 
     def check_writable(self) -> None:
         """Raise ConfigError if nothing can be written here."""

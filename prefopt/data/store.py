@@ -27,20 +27,37 @@ class RowStore:
         self.family = canonical_hash(dict(family))[:32]
         self._storage = storage.child(f"{kind}/{self.family}")
         self._description = json.dumps(dict(family), sort_keys=True, indent=1)
-        self._places: dict[str, tuple[str, int]] = {}
-        self._known_parts: set[str] = set()
+        self._parts: list[str] = []
+        self._keys = np.empty(0, dtype="S1")
+        """Sorted; beside each, the number of a part that holds it, and its row there."""
+        self._part, self._row = np.empty((2, 0), dtype=np.int32)
 
     def refresh(self) -> None:
         """Learn of the parts that were written since the last look."""
-        for part in self._storage.files():
-            if part.endswith(".parquet") and part not in self._known_parts:
-                for row, key in enumerate(self._storage.read_table(part, columns=[KEY])[KEY].to_pylist()):
-                    self._places.setdefault(key, (part, row))
-                self._known_parts.add(part)
+        known = set(self._parts)
+        new = [part for part in self._storage.files() if part.endswith(".parquet") and part not in known]
+        if not new:
+            return
+        found = [np.array(self._storage.read_table(part, columns=[KEY])[KEY].to_pylist(), dtype="S") for part in new]
+        numbers = np.arange(len(known), len(known) + len(new), dtype=np.int32)
+        parts = np.concatenate([self._part, np.repeat(numbers, [len(keys) for keys in found])])
+        rows = np.concatenate([self._row, *(np.arange(len(keys), dtype=np.int32) for keys in found)])
+        self._keys, first = np.unique(np.concatenate([self._keys, *found]), return_index=True)
+        self._part, self._row = parts[first], rows[first]
+        self._parts += new
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The keys that have no row yet, each once, in the given order."""
-        return [key for key in dict.fromkeys(keys) if key not in self._places]
+        wanted = list(dict.fromkeys(keys))
+        return [key for key, place in zip(wanted, self._find(wanted), strict=True) if place < 0]
+
+    def _find(self, keys: Sequence[str]) -> np.ndarray:
+        """Places in the sorted keys; -1 for a key that has no row yet."""
+        if not self._keys.size:
+            return np.full(len(keys), -1)
+        wanted = np.array(keys, dtype="S")
+        places = np.searchsorted(self._keys, wanted).clip(max=self._keys.size - 1)
+        return np.where(self._keys[places] == wanted, places, -1)
 
     def append(self, rows: pa.Table) -> None:
         """Add rows; the table has a string column `key`. The same rows always make the same file."""
@@ -51,32 +68,28 @@ class RowStore:
 
     def get(self, keys: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """The rows of these keys, in this order (a key may repeat). InputError if one has no row."""
-        absent = self.missing(keys)
-        if absent:
+        places = self._find(keys)
+        if (places < 0).any():
+            absent = self.missing(keys)
             raise InputError(
                 f"{self._storage.uri} lacks {len(absent)} of {len(keys)} rows, first {absent[0]}: run the score stage."
             )
-        wanted: dict[str, dict[int, list[int]]] = {}
-        for position, key in enumerate(keys):
-            part, row = self._places[key]
-            wanted.setdefault(part, {}).setdefault(row, []).append(position)
-        pieces, positions = [], []
-        for part, rows in sorted(wanted.items()):
-            order = sorted(rows)
-            pieces.append(
-                self._read_rows(part, order, list(columns)).take([i for i, r in enumerate(order) for _ in rows[r]])
-            )
-            positions += [position for row in order for position in rows[row]]
-        table = pa.concat_tables(pieces) if pieces else pa.table({name: [] for name in columns})
-        return table.take(np.argsort(np.asarray(positions, dtype=np.int64), kind="stable"))
+        if not len(keys):
+            return pa.table({name: [] for name in columns})
+        parts, rows = self._part[places], self._row[places]
+        order = np.argsort(parts, kind="stable")
+        pieces = [
+            self._read_rows(self._parts[parts[of_part[0]]], rows[of_part], list(columns))
+            for of_part in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1)
+        ]
+        return pa.concat_tables(pieces).take(np.argsort(order))
 
-    def _read_rows(self, part: str, rows: list[int], columns: list[str]) -> pa.Table:
+    def _read_rows(self, part: str, rows: np.ndarray, columns: list[str]) -> pa.Table:
         with self._storage.open_input(part) as source:
             file = pq.ParquetFile(source)
-            groups = sorted({row // _ROW_GROUP for row in rows})
-            table = file.read_row_groups(groups, columns=columns, use_threads=False)
-        start = {group: index * _ROW_GROUP for index, group in enumerate(groups)}
-        return table.take([start[row // _ROW_GROUP] + row % _ROW_GROUP for row in rows])
+            groups, place = np.unique(rows // _ROW_GROUP, return_inverse=True)
+            table = file.read_row_groups(groups.tolist(), columns=columns, use_threads=False)
+        return table.take(place * _ROW_GROUP + rows % _ROW_GROUP)
 
 
 class LatentStore(RowStore):

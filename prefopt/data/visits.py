@@ -15,7 +15,7 @@ from prefopt.data.schema import VISITS
 from prefopt.data.store import LatentStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One labelled pair: a vote, or a pair's label by rule. label = P(image_0 wins)."""
 

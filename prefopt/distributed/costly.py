@@ -1,12 +1,13 @@
 """Fill the stores of rewards and latents for a set of pairs, paying only for what no earlier run has left."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
@@ -40,6 +41,8 @@ _WORK_SCHEMA = IMAGES.append(pa.field("prompts", pa.list_(pa.string()))).append(
 _Worker = partial[ScoreImages] | partial[InvertVisits] | partial[MeasureReferences] | partial[MeasureDraws]
 _UNIT_BATCHES = 8
 """Of a work unit of visits: enough for the batches of a unit to hold visits that cost about the same."""
+_ROWS = 4096
+"""Rows that are Python objects at a time, and of a row group: workers read those that hold their unit's rows."""
 _READING_ORDER = [(name, "ascending") for name in ("source", "file", "row", "column")]
 
 
@@ -51,14 +54,16 @@ class Latent(NamedTuple):
     flip: bool
 
 
-def scored_images(pairs: pa.Table) -> list[tuple[str, str]]:
+def scored_images(pairs: pa.Table) -> Iterator[tuple[str, str]]:
     """Every (image, prompt) of the pairs: all of image_0, then all of image_1."""
-    prompts = pairs["prompt"].to_pylist()
-    return [
-        (image, prompt)
-        for column in ("image_0", "image_1")
-        for image, prompt in zip(pairs[column].to_pylist(), prompts, strict=True)
-    ]
+    for part in _scored_parts(pairs):
+        yield from part
+
+
+def _scored_parts(pairs: pa.Table) -> Iterator[list[tuple[str, str]]]:
+    for name in ("image_0", "image_1"):
+        for part in pairs.select([name, "prompt"]).to_batches(max_chunksize=_ROWS):
+            yield list(zip(part[name].to_pylist(), part["prompt"].to_pylist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class CostlyRows:
         """Score the pairs' images with these rewards, and encode latents."""
         todo, concerned = self._image_work(images, pairs, rewards, latents)
         if todo.num_rows:
-            self.work.write_table("images.parquet", todo)
+            self.work.write_table("images.parquet", todo, row_group_size=_ROWS)
             units = _row_units(todo.num_rows, self.config.score.unit_images, todo["image_id"].to_pylist())
             specs = [reward_spec(name, self.config) for name in concerned]
             self._run(units, partial(ScoreImages, self.config, self.sources, self.store, self.work, specs), "images")
@@ -142,10 +147,10 @@ class CostlyRows:
             missing = _missing(stores[size], [keys[row] for row in rows])
             todo += [row for row in rows if keys[row] in missing]
         if todo:
-            prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
             chosen = visits.take(todo)
-            texts = pa.array([prompts[pair] for pair in chosen["pair_id"].to_pylist()])
-            self.work.write_table(work, chosen.append_column("prompt", texts))
+            places = pc.index_in(chosen["pair_id"], pairs["pair_id"].combine_chunks())
+            texts = pairs["prompt"].take(places)
+            self.work.write_table(work, chosen.append_column("prompt", texts), row_group_size=_ROWS)
         return [keys[row] for row in todo]
 
     def reward_scores(self, pairs: pa.Table, rewards: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -185,12 +190,13 @@ class CostlyRows:
         """Images with the prompts and latents still to do, in reading order; and the rewards concerned."""
         prompts, concerned = self._unscored(pairs, rewards)
         missing = self._unencoded(latents)
-        rows = [
-            {**row, "prompts": prompts.get(row["image_id"], []), "latents": missing.get(row["image_id"], [])}
-            for row in images.to_pylist()
-            if row["image_id"] in prompts or row["image_id"] in missing
-        ]
-        return pa.Table.from_pylist(rows, schema=_WORK_SCHEMA).sort_by(_READING_ORDER), concerned
+        concerned_images = pa.array(list(prompts.keys() | missing.keys()), pa.string())
+        todo = images.filter(pc.is_in(images["image_id"], concerned_images))
+        names = todo["image_id"].to_pylist()
+        for column, found in (("prompts", prompts), ("latents", missing)):
+            field = _WORK_SCHEMA.field(column)
+            todo = todo.append_column(field, pa.array([found.get(name, []) for name in names], field.type))
+        return todo.sort_by(_READING_ORDER), concerned
 
     def _unencoded(self, latents: Collection[Latent]) -> dict[str, list[dict[str, Any]]]:
         """Missing latents by image."""
@@ -203,14 +209,21 @@ class CostlyRows:
         return found
 
     def _unscored(self, pairs: pa.Table, rewards: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
-        scored = {reward_key(image, prompt): (image, prompt) for image, prompt in scored_images(pairs)}
-        missing = {name: _missing(self._reward_store(name), scored) for name in rewards}
-        lacking = set().union(*missing.values())
+        """Prompts under which some reward has not scored an image, by image; and the rewards concerned."""
+        stores = {name: self._reward_store(name) for name in rewards}
+        for store in stores.values():
+            store.refresh()
         prompts: dict[str, list[str]] = {}
-        for key, (image, prompt) in scored.items():
-            if key in lacking:
-                prompts.setdefault(image, []).append(prompt)
-        return prompts, [name for name in rewards if missing[name]]
+        concerned: set[str] = set()
+        for part in _scored_parts(pairs):
+            scored = {reward_key(*of): of for of in part}
+            missing = {name: set(store.missing(scored)) for name, store in stores.items()}
+            lacking = set().union(*missing.values())
+            for image, prompt in (of for key, of in scored.items() if key in lacking):
+                if prompt not in prompts.setdefault(image, []):
+                    prompts[image].append(prompt)
+            concerned |= {name for name in rewards if missing[name]}
+        return prompts, [name for name in rewards if name in concerned]
 
 
 def _missing(store: RowStore, keys: Collection[str]) -> set[str]:

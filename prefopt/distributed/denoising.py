@@ -96,7 +96,7 @@ class MeasureDraws:
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         digest = payload["weights"]
-        visits = self._work.read_table(draws_file(digest)).slice(payload["start"], payload["count"])
+        visits = self._work.read_rows(draws_file(digest), payload["start"], payload["count"])
         errors = self._measuring(digest).measure_texts(visits)
         append_errors(draw_stores(self._store, self._config, digest), visits, errors)
         return {"draws": visits.num_rows}

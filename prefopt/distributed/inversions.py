@@ -91,7 +91,7 @@ class InvertVisits:
     @torch.no_grad()
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         self._visits.refresh()
-        visits = self._work.read_table("inversions.parquet").slice(payload["start"], payload["count"])
+        visits = self._work.read_rows("inversions.parquet", payload["start"], payload["count"])
         for bucket, rows in bucket_rows(visits).items():
             chosen = visits.take(rows)
             append_inverted(self._inverted[bucket], chosen, self._invert(chosen))

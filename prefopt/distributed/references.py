@@ -38,7 +38,7 @@ class MeasureReferences:
         self._errors = ReferenceErrors(config, store, torch.device(config.cluster.device))
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        visits = self._work.read_table("references.parquet").slice(payload["start"], payload["count"])
+        visits = self._work.read_rows("references.parquet", payload["start"], payload["count"])
         append_errors(self._stores, visits, self._errors.measure_texts(visits))
         return {"visits": visits.num_rows}
 

@@ -51,7 +51,7 @@ class ScoreImages:
         self._vae = load_vae(config.model).to(config.cluster.device)
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        rows = self._work.read_table("images.parquet").slice(payload["start"], payload["count"]).to_pylist()
+        rows = self._work.read_rows("images.parquet", payload["start"], payload["count"]).to_pylist()
         todo = {row["image_id"]: _image_work(row) for row in rows}
         scores = _Batches(self._config.score.batch, self._score)
         latents = {size: _Batches(self._config.score.batch, partial(self._encode, size)) for size in self._latents}

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from prefopt.data.labels import vote_share
 from prefopt.minority.metric import crowd_margin
 
 
@@ -28,12 +28,10 @@ class PairVotes:
 
 def count_votes(pairs: pa.Table, labels: pa.Table) -> PairVotes:
     """Each pair's latest votes. Every pair must have one."""
-    votes: dict[str, list[float]] = {}
-    for row in labels.select(["pair_id", "label", "latest"]).to_pylist():
-        if row["latest"]:
-            votes.setdefault(row["pair_id"], []).append(row["label"])
-    given = [votes[pair] for pair in pairs["pair_id"].to_pylist()]
-    return PairVotes(
-        np.array([vote_share(labels) for labels in given], dtype=np.float64),
-        np.array([len(labels) for labels in given], dtype=np.int64),
-    )
+    latest = labels.filter(labels["latest"])
+    places = pc.index_in(latest["pair_id"], pairs["pair_id"].combine_chunks())
+    known = latest.filter(places.is_valid())["label"].to_numpy()
+    rows = places.drop_null().to_numpy()
+    count = np.bincount(rows, minlength=pairs.num_rows)
+    assert count.all(), "every pair has a vote"
+    return PairVotes(np.bincount(rows, weights=known, minlength=pairs.num_rows) / count, count)

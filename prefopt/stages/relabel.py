@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefopt.config.labels import LabelsConfig
 from prefopt.data.labels import TIE
@@ -19,8 +20,7 @@ def relabelled(votes: pa.Table, scores: pa.Table | None, config: LabelsConfig, v
     if config.relabel == "none":
         return _with_labels(votes, votes["label"].to_numpy(), config)
     assert scores is not None, "a panel's scores come before labels that follow them"
-    place = {pair: row for row, pair in enumerate(scores["pair_id"].to_pylist())}
-    of_vote = np.array([place[pair] for pair in votes["pair_id"].to_pylist()], dtype=np.int64)
+    of_vote = pc.index_in(votes["pair_id"], scores["pair_id"].combine_chunks()).to_numpy()
     labels = votes["label"].to_numpy().astype(np.float64)
     if config.relabel == "majority_vote":
         margins = np.stack([np.asarray(row[:voters]) for row in scores["margins"].to_pylist()], axis=1)

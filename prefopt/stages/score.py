@@ -1,6 +1,7 @@
 """score: rewards, soft preference, offline minority metric, latents, and the visits that training will make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -131,29 +132,35 @@ def _judge(
 
 
 def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table | None, framing: Framing) -> VisitPlan:
-    train = pairs.filter(pc.equal(pairs["split"], "train")).to_pylist()
-    images = {pair["pair_id"]: (pair["image_0"], pair["image_1"]) for pair in train}
-    votes = labels.filter(pc.is_in(labels["pair_id"], pa.array(list(images), pa.string())))
+    train = pairs.filter(pc.equal(pairs["split"], "train"))
+    votes = labels.filter(pc.is_in(labels["pair_id"], train["pair_id"].combine_chunks()))
     voters = len(config.score.panel.rewards) if config.score.panel else 0
     seen = relabelled(votes, scores, config.labels, voters)
-    examples = list(training_examples(seen.to_pylist(), images, config.labels.rule))
+    ids, *sides = (train[name].to_pylist() for name in ("pair_id", "image_0", "image_1"))
+    images = dict(zip(ids, zip(*sides, strict=True), strict=True))
+    examples = list(training_examples(_votes(seen), images, config.labels.rule))
     if not examples:
         raise InputError(
-            f"No pair of the training split has a label that is not a tie ({len(train)} pairs): give more data, or"
+            f"No pair of the training split has a label that is not a tie ({train.num_rows} pairs): give more data, or"
             " lower ingest.split.validation and ingest.split.test."
         )
     micro_batch = config.train.micro_batch
     return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS, framing, micro_batch)
 
 
+def _votes(labels: pa.Table) -> Iterator[dict[str, Any]]:
+    for part in labels.select(["pair_id", "vote_id", "label", "latest"]).to_batches(max_chunksize=4096):
+        yield from part.to_pylist()
+
+
 def _visited_latents(pairs: pa.Table, visits: pa.Table) -> set[Latent]:
     """Latents that training visits need."""
-    images = {row["pair_id"]: row for row in pairs.select(["pair_id", "image_0", "image_1"]).to_pylist()}
-    wanted = set()
-    for row in visits.to_pylist():
-        for side in (0, 1):
-            image = images[row["pair_id"]][f"image_{side}"]
-            wanted.add(Latent(Size(*row["target"]), image, row[f"flip_{side}"]))
+    places = pc.index_in(visits["pair_id"], pairs["pair_id"].combine_chunks())
+    sizes = [Size(*target) for target in visits["target"].to_pylist()]
+    wanted: set[Latent] = set()
+    for side in (0, 1):
+        images, flips = pairs[f"image_{side}"].take(places), visits[f"flip_{side}"]
+        wanted |= set(map(Latent, sizes, images.to_pylist(), flips.to_pylist()))
     return wanted
 
 

@@ -4,8 +4,12 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError, StorageError
@@ -142,3 +146,30 @@ def test_sweep_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path
     (tmp_path / "deep" / ".tmp-half").write_bytes(b"hal")
     storage.sweep()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept.txt"]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
+def test_rows_are_read_without_the_row_groups_beside_them(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[int], data: st.DataObject
+) -> None:
+    storage = Storage(str(tmp_path_factory.mktemp("rows")))
+    total = sum(groups)
+    with storage.open_output("t.parquet") as stream, pq.ParquetWriter(stream, pa.schema({"n": pa.int64()})) as writer:
+        for end, count in zip(np.cumsum(groups).tolist(), groups, strict=True):
+            writer.write_table(pa.table({"n": range(end - count, end)}))
+    start = data.draw(st.integers(0, total - 1))
+    count = data.draw(st.integers(1, total - start))
+    assert storage.read_rows("t.parquet", start, count)["n"].to_pylist() == list(range(start, start + count))
+
+
+def test_a_broken_row_group_elsewhere_does_not_matter(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_table("t.parquet", pa.table({"n": range(300)}), row_group_size=100, compression="none")
+    column = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0).column(0)
+    whole = bytearray((tmp_path / "t.parquet").read_bytes())
+    first = column.dictionary_page_offset or column.data_page_offset
+    whole[first : first + column.total_compressed_size] = bytes(column.total_compressed_size)
+    (tmp_path / "t.parquet").write_bytes(whole)
+    assert storage.read_rows("t.parquet", 150, 100)["n"].to_pylist() == list(range(150, 250))
+    with pytest.raises(StorageError, match=r"Cannot read t.parquet"):
+        storage.read_rows("t.parquet", 50, 100)
