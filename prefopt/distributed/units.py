@@ -73,7 +73,7 @@ def run_units(
     if pending:
         rows = [{"name": unit.name, "payload": json.dumps(unit.payload)} for unit in pending]
         with _explained(what):
-            ray.put(bytes(_PROBE_BYTES))  # where nothing fits in, workers would wait for ever
+            ray.put(bytes(_PROBE_BYTES))  # a store in which nothing fits is said at once
             for outcome in _pool(rows, worker, receipts, cluster, actors).iter_rows():
                 if outcome["error"]:
                     raise error_from_json(outcome["error"])
