@@ -15,7 +15,7 @@ from prefopt.rewards.parts import Parts, read_with
 from prefopt.rewards.state_dicts import fill, same_name
 
 TEXT_TOKENS = 77
-_PROMPTS = 16
+_PROMPTS = 8
 """Of a batch of the text side."""
 _REMEMBERED = 1024
 """Prompts whose embeddings are kept."""
