@@ -30,7 +30,7 @@ from prefopt.data.scales import read_scales, root_mean_square, scaled_margin
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.session import start_ray, stop_ray
-from prefopt.distributed.stores import draw_stores, read_errors
+from prefopt.distributed.stores import draw_stores, read_errors, reference_keys
 from prefopt.evaluation.minority import detect, label_truth, offline_u
 from prefopt.evaluation.statistics import Estimate, Resampling, auroc
 from prefopt.minority.metric import crowd_margin
@@ -153,10 +153,10 @@ def by_timestep(
     pairs = read_tables(outputs["ingest"], "pairs-")
     framing = Framing.of(config.score.sizes, read_tables(outputs["ingest"], "images-"))
     draws = plan_draws(pairs, config.score.panel, NUM_TIMESTEPS, framing)
-    store = Storage(config.store)
+    store, keys = Storage(config.store), reference_keys(draws)
     reference = training_weights(config).reference.digest
     errors = {
-        digest: read_errors(draw_stores(store, config, digest), draws).astype(np.float64)
+        digest: read_errors(draw_stores(store, config, digest), draws, keys).astype(np.float64)
         for digest in [reference, *(source.digest for source in snapshot_weights(config))]
     }
     found = {}

@@ -104,7 +104,7 @@ class CostlyRows:
         keys = reference_keys(visits)
         worker = partial(MeasureReferences, self.config, self.store, self.work)
         self._fill_visits(stores, keys, pairs, visits, "references.parquet", worker)
-        return with_reference_errors(visits, stores)
+        return with_reference_errors(visits, stores, keys)
 
     def draw_errors(self, pairs: pa.Table, draws: pa.Table, weights: Sequence[WeightsSource]) -> dict[str, np.ndarray]:
         """Errors [rows, 2] of both images of every draw under each UNet, by its digest; the latents must be there."""
@@ -118,7 +118,7 @@ class CostlyRows:
         if units:
             worker = partial(MeasureDraws, self.config, self.store, self.work, sources)
             self._run(units, worker, "snapshots")
-        return {name: read_errors(of_weights, draws) for name, of_weights in stores.items()}
+        return {name: read_errors(of_weights, draws, keys) for name, of_weights in stores.items()}
 
     @property
     def _unit_visits(self) -> int:

@@ -1,6 +1,6 @@
 """The stores of costly rows: what the rows of each share, and how a row is called within it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,11 +106,10 @@ def reference_stores(store: Storage, config: RunConfig, inverter: Models | None 
     return {size: RowStore(store, REFERENCES, reference_family(config, size, inverter)) for size in sizes}
 
 
-def read_errors(stores: Mapping[Size, RowStore], visits: pa.Table) -> np.ndarray:
-    """Errors of image_0 and image_1 of visits, float32 [n, 2], from their buckets' stores. InputError if one lacks
-    one."""
+def read_errors(stores: Mapping[Size, RowStore], visits: pa.Table, keys: Sequence[str]) -> np.ndarray:
+    """Errors of image_0 and image_1 of visits, float32 [n, 2], from their buckets' stores; `keys` are the visits'
+    `reference_keys`. InputError if a store lacks one."""
     errors = np.empty((visits.num_rows, len(REFERENCE_COLUMNS)), np.float32)
-    keys = reference_keys(visits)
     for size, rows in bucket_rows(visits).items():
         stores[size].refresh()
         found = stores[size].get([keys[row] for row in rows], REFERENCE_COLUMNS)
@@ -118,9 +117,9 @@ def read_errors(stores: Mapping[Size, RowStore], visits: pa.Table) -> np.ndarray
     return errors
 
 
-def with_reference_errors(visits: pa.Table, stores: Mapping[Size, RowStore]) -> pa.Table:
-    """The visits with their errors in their buckets' stores. InputError if one lacks one."""
-    for name, column in zip(REFERENCE_COLUMNS, read_errors(stores, visits).T, strict=True):
+def with_reference_errors(visits: pa.Table, stores: Mapping[Size, RowStore], keys: Sequence[str]) -> pa.Table:
+    """The visits with what `read_errors` reads."""
+    for name, column in zip(REFERENCE_COLUMNS, read_errors(stores, visits, keys).T, strict=True):
         visits = visits.set_column(visits.schema.get_field_index(name), VISITS.field(name), pa.array(column))
     return visits
 

@@ -14,7 +14,7 @@ from prefopt.config.base import Size
 from prefopt.data.store import RowStore
 from prefopt.data.visits import VisitBatch
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
-from prefopt.distributed.stores import Models, VisitReader, reference_stores, with_reference_errors
+from prefopt.distributed.stores import Models, VisitReader, reference_keys, reference_stores, with_reference_errors
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import Conditioning
@@ -160,5 +160,5 @@ class StepReader:
         table = self._plan.read_row_group(step, use_threads=False)
         parts = [table.slice(start, size) for start, size in self._micro]
         if self._references:
-            parts = [with_reference_errors(part, self._references) for part in parts]
+            parts = [with_reference_errors(part, self._references, reference_keys(part)) for part in parts]
         return [make_micro_batch(part, self._visits.read(part), self._prompts, self._how) for part in parts]
