@@ -265,7 +265,6 @@ def test_metrics_have_the_agreed_shape(tmp_path):
         "models",
         "minority",
         "accuracy_heldout",
-        "slices",
         "diversity",
         "distance_from_base",
     }
@@ -274,7 +273,6 @@ def test_metrics_have_the_agreed_shape(tmp_path):
     assert record["win_rate"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 10, "tie_rule": "half"}
     assert (record["mean"], record["median"]) == (0.5, 0.4)
     assert found["minority"]["auroc"] == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 10}
-    assert found["slices"] is None
     nothing = dataclasses.replace(inputs(tmp_path).results, detections=[], accuracy=None)
     assert metrics(nothing)["minority"] is None
     assert metrics(nothing)["accuracy_heldout"] is None

@@ -145,7 +145,7 @@ def test_watching_draws_images_while_training(costs: ForwardCosts) -> None:
 
 def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: ForwardCosts) -> None:
     evaluate = {
-        "prompts": 15,
+        "prompt_sets": [{"kind": "heldout", "most": 15}],
         "samples_per_prompt": 2,
         "sampler": {"steps": 7, "guidance": 3.0, "resolution": 32},
         "accuracy": {"pairs": 12, "draws": 3},

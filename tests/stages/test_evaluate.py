@@ -7,12 +7,15 @@ import pytest
 from PIL import Image
 
 from prefopt.config.evaluate import NegativeConfig
+from prefopt.config.ingest import Limits
+from prefopt.config.prompts import HeldoutPrompts
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
 from prefopt.models.sources import negative_weights, training_weights
+from prefopt.prompts import Heldout, drawn_prompts, read_prompts
 from prefopt.rewards import reward_spec
-from prefopt.stages.evaluate import choose_prompts, run
+from prefopt.stages.evaluate import run
 from tests.kit.evaluation import evaluation_context, other_output
 
 
@@ -30,6 +33,12 @@ def hashes(storage, files):
     return {name: hashlib.sha256(storage.read_bytes(name)).hexdigest() for name in files}
 
 
+def held_out(rows, most, elsewhere=()):
+    """The held-out prompts that are drawn of such pairs."""
+    chosen = HeldoutPrompts(kind="heldout", most=most)
+    return drawn_prompts([read_prompts(chosen, Limits(), Heldout(rows, elsewhere))])
+
+
 def test_rows_and_files(context, result):
     assert (result.rows.in_, result.rows.out, result.rows.quarantined) == (12, 12, 0)
     expected = {
@@ -38,14 +47,20 @@ def test_rows_and_files(context, result):
         for model in ("base", "tuned")
         for unit in (0, 1)
     }
-    assert set(result.files) == expected | {"accuracy-00000.parquet", "metrics.json", "report.html", "report.md"}
+    assert set(result.files) == expected | {
+        "prompts-00000.parquet",
+        "accuracy-00000.parquet",
+        "metrics.json",
+        "report.html",
+        "report.md",
+    }
     assert len(result.files) == len(set(result.files))
     assert result.summary["prompts"] == 6
 
 
 def test_images_and_scores_belong_to_prompts_of_the_test_split(context, result):
     pairs = context.parents["ingest"].storage.read_table("pairs-00000.parquet").to_pylist()
-    prompts = choose_prompts([row for row in pairs if row["split"] == "test"], 6)
+    prompts = held_out([row for row in pairs if row["split"] == "test"], 6)
     for model in ("base", "tuned"):
         images = [
             row
@@ -176,11 +191,13 @@ def test_a_negative_model_changes_the_tuned_images_alone(context, result, tmp_pa
 
 
 def test_prompts_are_the_first_in_a_fixed_order():
-    rows = [{"prompt": f"prompt {number % 30}"} for number in range(60)]
-    many = choose_prompts(rows, 30)
+    rows = [{"prompt": f"prompt {number % 30}", "category": ""} for number in range(60)]
+    many = held_out(rows, 30)
     assert len(set(many)) == 30
-    assert choose_prompts(rows[::-1], 7) == many[:7]
-    assert choose_prompts(rows, 30, elsewhere=many[:5]) == many[5:]
+    assert held_out(rows[::-1], 7) == many[:7]
+    assert held_out(rows, 30, elsewhere=many[:5]) == many[5:]
+    with pytest.raises(InputError, match="used by another split too"):
+        held_out(rows, 30, elsewhere=many)
 
 
 def test_an_empty_test_split_is_refused(tmp_path):
