@@ -161,6 +161,15 @@ def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: Fo
     assert found[f"{FORWARD} to draw images"] == 2 * 9 * 2 * 7
 
 
+def test_evaluation_draws_each_prompt_of_several_sets_once(costs: ForwardCosts, tmp_path: Path) -> None:
+    for name, prompts in (("a", "x\ny\nz"), ("b", "z\nw")):
+        (tmp_path / f"{name}.txt").write_text(prompts)
+    sets = [{"kind": "file", "name": name, "path": str(tmp_path / f"{name}.txt")} for name in "ab"]
+    evaluate = {"prompt_sets": [*sets, {"kind": "heldout", "most": 5}], "samples_per_prompt": 1}
+    assert done(work(costs, "evaluate", evaluate=evaluate))["images scored by world/true"] == 2 * (4 + 5)
+    assert done(work(costs, "evaluate", evaluate={"prompt_sets": sets}))["images scored by world/true"] == 2 * 4
+
+
 def test_the_data_card_shows_at_most_all_pairs(costs: ForwardCosts) -> None:
     found = work(costs, "card", counts(train=5, held_out=1), card={"pairs": 24})
     assert done(found) == {"votes counted": 7, "images shown at most": 14}
