@@ -65,7 +65,7 @@ def set_note(prompts: PromptList, in_training: int | None) -> str:
     words = {"empty_prompt": "empty", "prompt_too_long": "too long", "duplicate_prompt": "repeated"}
     parts = [f"{count:,} {words[reason]}" for reason, count in sorted(prompts.skipped.items())]
     notes = [f"left out of {prompts.name}: {_list(parts)}"] if parts else []
-    if prompts.repeated:
+    if prompts.repeated and prompts.kind != "heldout":
         notes.append(f"repeated in {prompts.name} and kept, as published: {prompts.repeated:,}")
     if in_training:
         notes.append(f"also in the training split: {in_training:,} of {prompts.name}, where a gain may be memory")

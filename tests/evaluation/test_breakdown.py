@@ -248,6 +248,8 @@ def test_the_run_s_own_prompts_alone_need_no_section() -> None:
 
 def test_notes_name_what_was_left_out() -> None:
     assert set_note(ANIMALS, None) == set_note(ANIMALS, 0) == ""
+    own = dataclasses.replace(MIXED, kind="heldout")
+    assert set_note(own, None) == ""  # alike prompts of the run's own are different prompts
     lossy = dataclasses.replace(MIXED, skipped={"empty_prompt": 2, "duplicate_prompt": 1})
     assert set_note(lossy, 3) == (
         "Prompts left out of mixed: 1 repeated and 2 empty; repeated in mixed and kept, as published: 1;"
