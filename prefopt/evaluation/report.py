@@ -15,7 +15,7 @@ from prefopt.evaluation.breakdown import Breakdown, shown_breakdown
 from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
-from prefopt.evaluation.showcase import Shown
+from prefopt.evaluation.showcase import Changed, Shown
 from prefopt.evaluation.training import course, training_panels
 from prefopt.objectives.titles import TITLES
 from prefopt.page.environment import page_environment
@@ -40,10 +40,14 @@ class ReportInputs:
     """Of the stages before this one, in order."""
     prompts: int
     breakdown: Breakdown = field(default_factory=Breakdown)
+    gained: Sequence[Changed] = ()
+    """Prompts with the largest gain of the headline reward, the largest first."""
+    lost: Sequence[Changed] = ()
+    """Prompts with the largest loss, the largest first."""
 
 
 def render_html(inputs: ReportInputs) -> str:
-    """The page: no script, nothing loaded from anywhere, the same bytes for the same inputs."""
+    """The page: one script of its own, nothing loaded from anywhere, the same bytes for the same inputs."""
     return _environment().get_template("report.html.j2").render(_values(inputs), **_figures(inputs))
 
 
@@ -118,4 +122,6 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
         "reliability_chart": reliability_chart(inputs.reliability) if inputs.reliability else None,
         "panels": training_panels(inputs.steps, inputs.verdicts, inputs.config.train.guard.budget),
         "showcase": inputs.showcase,
+        "gained": inputs.gained,
+        "lost": inputs.lost,
     }

@@ -35,7 +35,7 @@ from prefopt.evaluation.minority import Detection, detect, label_truth, offline_
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Results, compare, metrics
 from prefopt.evaluation.sets import Scores, SetFigures, drawn_sets
-from prefopt.evaluation.showcase import read_showcase
+from prefopt.evaluation.showcase import prompt_gains, read_changed, read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 from prefopt.models.sources import negative_weights, training_weights
 from prefopt.prompts import Heldout, PromptList, drawn_prompts, read_prompts
@@ -66,6 +66,9 @@ def run(context: StageContext) -> StageResult:
     figures = {**metrics(results), **breakdown_metrics(breakdown, results.tie_rule)}
     content = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n"
     context.output.write_bytes(METRICS, content.encode())
+    gained, lost = read_changed(
+        context.output, prompts, prompt_gains(scores[config.evaluate.rewards[0]], names, prompts), config.evaluate
+    )
     counts, _ = count_data(ingest, context.parents["inject"])
     inputs = ReportInputs(
         config=config,
@@ -74,10 +77,14 @@ def run(context: StageContext) -> StageResult:
         steps=_lines(context.parents["train"], STEPS),
         verdicts=_lines(context.parents["train"], VERDICTS),
         reliability=_reliability(context.parents["score"]),
-        showcase=read_showcase(context.output, prompts[: config.evaluate.grid_prompts], config.evaluate),
+        showcase=read_showcase(
+            context.output, prompts, range(min(config.evaluate.grid_prompts, len(prompts))), config.evaluate
+        ),
         manifests={name: parent.manifest for name, parent in context.parents.items()},
         prompts=len(prompts),
         breakdown=breakdown,
+        gained=gained,
+        lost=lost,
     )
     context.output.write_bytes(REPORT, render_html(inputs).encode())
     context.output.write_bytes(SUMMARY, render_markdown(inputs).encode())
