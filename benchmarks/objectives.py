@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one flat object as the last line")
     arguments = parser.parse_args()
     chosen = ["dpo", "kto", "smpo"] if arguments.quick else arguments.only
-    extra = [*arguments.set, *(["train.steps=10", "evaluate.prompts=24"] if arguments.quick else [])]
+    extra = [*arguments.set, *(["train.steps=10", "evaluate.prompt_sets.0.most=24"] if arguments.quick else [])]
     figures: dict[str, float] = measure_seconds(arguments.turns) if arguments.seconds else {}
     if not arguments.seconds:
         print("| objective | held-out accuracy | 95 % interval | win rate | 95 % interval |\n|---|---|---|---|---|")

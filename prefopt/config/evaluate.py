@@ -1,10 +1,11 @@
 """How the tuned model is compared with its base."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from prefopt.config.base import Branch, Count
+from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 
 
 class SamplerConfig(Branch):
@@ -47,17 +48,17 @@ class NegativeConfig(Branch):
 
 OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
 """Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""
-PLACES = {"negative": {"weights_from"}}
-"""Fields of EvaluateConfig that name weights: their digests enter keys in their stead."""
+PLACES: dict[str, Any] = {"negative": {"weights_from"}, "prompt_sets": {"__all__": {"path"}}}
+"""Fields of EvaluateConfig that name weights or files: their digests enter keys in their stead."""
 
 
 class EvaluateConfig(Branch):
     """Images, scores, win rates, report."""
 
     split: Literal["test", "validation"] = "test"
-    """Whose prompts and pairs are used. Choose settings on `validation`; report `test`."""
-    prompts: Count = 500
-    """At most so many prompts of the split, the first in hash order."""
+    """Whose prompts and pairs are held out. Choose settings on `validation`; report `test`."""
+    prompt_sets: Annotated[tuple[PromptSetConfig, ...], Field(min_length=1)] = (HeldoutPrompts(kind="heldout"),)
+    """What is drawn. Figures are reported per set, and the headline over all; a prompt of two sets is drawn once."""
     samples_per_prompt: Count = 1
     seed: int = 0
     sampler: SamplerConfig = SamplerConfig()
@@ -77,6 +78,19 @@ class EvaluateConfig(Branch):
     """Prompts per work unit."""
     grid_prompts: Count = 12
     """Prompts shown side by side in the report."""
+
+    @field_validator("prompt_sets")
+    @classmethod
+    def _names_are_distinct(cls, sets: tuple[PromptSetConfig, ...]) -> tuple[PromptSetConfig, ...]:
+        names = [chosen.name for chosen in sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two prompt sets have one name: {', '.join(names)}. Give each a name of its own")
+        return sets
+
+    @property
+    def draws_heldout(self) -> bool:
+        """Whether the run's held-out prompts are among the sets."""
+        return any(chosen.kind == "heldout" for chosen in self.prompt_sets)
 
     @model_validator(mode="after")
     def _a_negative_is_guided_by(self) -> "EvaluateConfig":

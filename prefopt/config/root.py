@@ -104,7 +104,7 @@ class RunConfig(Branch):
     @model_validator(mode="after")
     def _evaluation_has_data(self) -> "RunConfig":
         split = self.evaluate.split
-        if getattr(self.ingest.split, split) == 0.0:
+        if self.evaluate.draws_heldout and getattr(self.ingest.split, split) == 0.0:
             raise ValueError(f"evaluate.split {split} needs ingest.split.{split} above 0")
         return self
 

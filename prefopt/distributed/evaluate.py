@@ -29,6 +29,8 @@ MODELS = (BASE, TUNED)
 GENERATION_VERSION = 1
 _PAIRS_PER_UNIT = 128
 
+PROMPT_ROWS = pa.schema([(name, pa.string()) for name in ("prompt_id", "prompt", "set", "category", "challenge")])
+"""One row per prompt of each set, in the set's own order; a prompt of two sets has two."""
 IMAGE_ROWS = pa.schema(
     [("prompt_id", pa.string()), ("prompt", pa.string()), ("sample", pa.int32()), ("png", pa.binary())]
 )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from prefopt.config.ingest import IngestConfig
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.canonical import TEST, CheckedImage, canonical_row, check_prompt
-from prefopt.data.ids import normalised_prompt, row_uniform
+from prefopt.data.ids import prompt_place
 from prefopt.data.schema import IMAGES, PAIRS, QUARANTINE, VOTES
 from prefopt.data.sources import Source, open_source
 from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow
@@ -28,11 +28,6 @@ _SCANNED = pa.schema(
 )
 _SEEN = IMAGES.append(pa.field("split", pa.string()))
 _ROW_GROUP = 4096
-
-
-def prompt_place(prompt: str) -> float:
-    """Where a prompt stands in the fixed order that `limit` and evaluation take their first prompts from."""
-    return row_uniform(0, "prompt order", normalised_prompt(prompt))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Limits, WorldSource
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.config.root import ModelConfig
 from prefopt.data.images import check_image
 from prefopt.data.sources import Source, open_source
@@ -23,6 +24,7 @@ from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.doctor.rewards import check_rewards
 from prefopt.errors import PrefoptError
 from prefopt.models.identity import EMBEDDED, model_digest, model_directory
+from prefopt.prompts import read_prompts
 
 _FIRST_ROWS = 3
 _INDEX = "model_index.json"
@@ -43,6 +45,9 @@ def check_needs(config: RunConfig, run_dir: str) -> Iterator[Check]:
         yield check_weights(f"score.panel.snapshots.{number}", path, _INDEX)
     for number, source in enumerate(config.ingest.sources):
         yield check_source(f"source {number}", source, config.ingest.limits)
+    for chosen in config.evaluate.prompt_sets:
+        if not isinstance(chosen, HeldoutPrompts):
+            yield check_prompts(f"prompts {chosen.name}", chosen, config.ingest.limits)
     for name, place in (("store", config.store), ("run directory", run_dir)):
         yield check_writable(name, place)
         if Storage(place).local:
@@ -99,6 +104,16 @@ def check_source(name: str, source: SourceConfig, limits: Limits) -> Check:
             "The data card counts such rows after `prefopt ingest`.",
         )
     return ok(name, f"{where}: the first rows and their images can be read.")
+
+
+def check_prompts(name: str, chosen: PromptSetConfig, limits: Limits) -> Check:
+    """All prompts of a set that lies in files."""
+    try:
+        found = read_prompts(chosen, limits)
+    except PrefoptError as error:
+        return problem(name, str(error), f"Mend the file, or the path in evaluate.prompt_sets ({chosen.kind}).")
+    skipped = sum(found.skipped.values())
+    return ok(name, f"{len(found.prompts):,} prompts{f', {skipped:,} skipped' if skipped else ''}.")
 
 
 def check_writable(name: str, place: str) -> Check:

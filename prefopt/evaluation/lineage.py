@@ -38,6 +38,9 @@ def shown_config(config: RunConfig) -> str:
         for place in _SOURCE_PLACES:
             if isinstance(source.get(place), str):
                 source[place] = display_name(source[place])
+    for chosen in tree["evaluate"]["prompt_sets"]:
+        if "path" in chosen:
+            chosen["path"] = display_name(chosen["path"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=False, width=88)
 
 

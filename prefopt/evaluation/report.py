@@ -1,7 +1,7 @@
 """The report: one page that stands alone, and its short form in Markdown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
@@ -11,10 +11,11 @@ from prefopt.card.counts import Counts
 from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
 from prefopt.evaluation import wording
+from prefopt.evaluation.breakdown import Breakdown, shown_breakdown
 from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
 from prefopt.evaluation.results import Comparison, Results
-from prefopt.evaluation.showcase import Shown
+from prefopt.evaluation.showcase import Changed, Shown
 from prefopt.evaluation.training import course, training_panels
 from prefopt.objectives.titles import TITLES
 from prefopt.page.environment import page_environment
@@ -38,10 +39,15 @@ class ReportInputs:
     manifests: Mapping[str, Manifest]
     """Of the stages before this one, in order."""
     prompts: int
+    breakdown: Breakdown = field(default_factory=Breakdown)
+    gained: Sequence[Changed] = ()
+    """Prompts with the largest gain of the headline reward, the largest first."""
+    lost: Sequence[Changed] = ()
+    """Prompts with the largest loss, the largest first."""
 
 
 def render_html(inputs: ReportInputs) -> str:
-    """The page: no script, nothing loaded from anywhere, the same bytes for the same inputs."""
+    """The page: one script of its own, nothing loaded from anywhere, the same bytes for the same inputs."""
     return _environment().get_template("report.html.j2").render(_values(inputs), **_figures(inputs))
 
 
@@ -77,7 +83,7 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "arxiv": arxiv,
         "method": wording.METHODS[config.train.method],
         "model": wording.model_name(config),
-        "headline": wording.headline(results, inputs.prompts, level),
+        "headline": wording.headline(results, inputs.prompts, level, inputs.breakdown.origin),
         "side_effects": wording.side_effects(results.comparisons),
         "caution": wording.caution(config),
         "accuracy_sentence": wording.accuracy_sentence(results, config),
@@ -85,6 +91,8 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "rows": [_row(found, config) for found in results.comparisons],
         "reliability": inputs.reliability,
         "alpha_rewards": ", ".join(config.score.alpha.members()) if config.score.alpha else "",
+        "origins": wording.origins([found.prompts for found in inputs.breakdown.sets], config.evaluate.split),
+        "breakdown": shown_breakdown(inputs.breakdown, results, level),
         "stages": stage_rows(inputs.manifests),
         "detected": next((found for found in results.detections if found.auroc), None),
     }
@@ -114,4 +122,6 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
         "reliability_chart": reliability_chart(inputs.reliability) if inputs.reliability else None,
         "panels": training_panels(inputs.steps, inputs.verdicts, inputs.config.train.guard.budget),
         "showcase": inputs.showcase,
+        "gained": inputs.gained,
+        "lost": inputs.lost,
     }

@@ -82,38 +82,45 @@ def _compare(
 
 
 def metrics(results: Results) -> dict[str, Any]:
-    """The content of metrics.json. What was not measured is null."""
+    """The content of metrics.json but for what `breakdown_metrics` adds. What was not measured is null."""
     return {
         "schema_version": SCHEMA_VERSION,
         "base": results.base_name,
-        "models": {
-            TUNED: {
-                found.reward: {
-                    "mean": found.mean[TUNED],
-                    "median": found.median[TUNED],
-                    "win_rate": {**_estimate(found.wins), "tie_rule": results.tie_rule},
-                }
-                for found in results.comparisons
-            }
-        },
-        "base_scores": {
-            found.reward: {"mean": found.mean[BASE], "median": found.median[BASE]} for found in results.comparisons
-        },
+        **model_record(results.comparisons, results.tie_rule),
         "minority": _minority(results.detections),
-        "accuracy_heldout": _estimate(results.accuracy) if results.accuracy else None,
-        "slices": None,
+        "accuracy_heldout": estimate_record(results.accuracy) if results.accuracy else None,
         "diversity": None,
         "distance_from_base": None,
     }
 
 
+def model_record(comparisons: Sequence[Comparison], tie_rule: str) -> dict[str, Any]:
+    """The entries `models` and `base_scores`, over all prompts or over those of a set."""
+    return {
+        "models": {
+            TUNED: {
+                found.reward: {
+                    "mean": found.mean[TUNED],
+                    "median": found.median[TUNED],
+                    "win_rate": {**estimate_record(found.wins), "tie_rule": tie_rule},
+                }
+                for found in comparisons
+            }
+        },
+        "base_scores": {
+            found.reward: {"mean": found.mean[BASE], "median": found.median[BASE]} for found in comparisons
+        },
+    }
+
+
 def _minority(detections: Sequence[Detection]) -> dict[str, Any] | None:
-    measured = {found.source: _estimate(found.auroc) for found in detections if found.auroc}
+    measured = {found.source: estimate_record(found.auroc) for found in detections if found.auroc}
     if not measured:
         return None
     first = next(iter(measured))
     return {"auroc": measured[first], "source": first, "auroc_by_source": measured}
 
 
-def _estimate(estimate: Estimate) -> dict[str, Any]:
+def estimate_record(estimate: Estimate) -> dict[str, Any]:
+    """A figure with its interval and its number of observations."""
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}

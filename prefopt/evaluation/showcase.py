@@ -1,19 +1,24 @@
 """Pairs of images that a report shows side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
 from prefopt.config.evaluate import EvaluateConfig
+from prefopt.data.ids import prompt_id
 from prefopt.data.storage import Storage
 from prefopt.evaluation.generation import open_png, png_bytes
 from prefopt.evaluation.results import BASE, TUNED
+from prefopt.evaluation.statistics import Floats
 from prefopt.page.pictures import SMALL_SIDE, data_uri
 
 LARGEST_SIDE = 256
+MOST_CHANGED = 6
+"""Prompts with the largest gain that are shown, and as many with the largest loss."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,52 @@ class Shown:
     tuned: Picture
 
 
-def read_showcase(output: Storage, prompts: Sequence[str], config: EvaluateConfig) -> list[Shown]:
-    """The first sample of each of these prompts, which are the first of the evaluated ones, in order."""
+@dataclass(frozen=True)
+class Changed:
+    """A prompt whose score changed much."""
+
+    shown: Shown
+    gain: float
+    """Mean of the tuned model's score minus the base's, over the prompt's images."""
+
+
+def read_showcase(
+    output: Storage, prompts: Sequence[str], places: Sequence[int], config: EvaluateConfig
+) -> list[Shown]:
+    """The first sample of the prompts at these places among all evaluated ones; only their units are read."""
     pictures: dict[str, dict[str, Picture]] = {BASE: {}, TUNED: {}}
+    chosen = {prompts[place] for place in places}
     for model, found in pictures.items():
-        for unit in range(-(-len(prompts) // config.unit_prompts)):
+        for unit in sorted({place // config.unit_prompts for place in places}):
             images = output.read_table(f"images-{model}-{unit:05d}.parquet")
             scores = output.read_table(f"scores-{model}-{unit:05d}.parquet")
-            found |= _pictures(images, scores, set(prompts), config.rewards[0])
-    return [Shown(prompt, pictures[BASE][prompt], pictures[TUNED][prompt]) for prompt in prompts]
+            found |= _pictures(images, scores, chosen, config.rewards[0])
+    return [Shown(prompts[place], pictures[BASE][prompts[place]], pictures[TUNED][prompts[place]]) for place in places]
+
+
+def read_changed(
+    output: Storage, prompts: Sequence[str], gains: Floats, config: EvaluateConfig
+) -> tuple[list[Changed], list[Changed]]:
+    """Prompts with the largest gains and with the largest losses, at most MOST_CHANGED of each; gains [prompts]."""
+    up, down = most_changed(gains, MOST_CHANGED)
+    shown = read_showcase(output, prompts, [*up, *down], config)
+    found = [Changed(one, float(gains[place])) for one, place in zip(shown, [*up, *down], strict=True)]
+    return found[: len(up)], found[len(up) :]
+
+
+def prompt_gains(scores: Mapping[str, Floats], names: Sequence[str], prompts: Sequence[str]) -> Floats:
+    """The mean gain of each prompt [prompts], from scores[model] [n] and the prompt id of each of the n images."""
+    place = {prompt_id(prompt): number for number, prompt in enumerate(prompts)}
+    at = np.array([place[name] for name in names])
+    sums = np.bincount(at, weights=scores[TUNED] - scores[BASE], minlength=len(prompts))
+    return sums / np.bincount(at, minlength=len(prompts))
+
+
+def most_changed(gains: Floats, most: int) -> tuple[list[int], list[int]]:
+    """Places of the largest gains and of the largest losses, the largest first; equal ones in their order."""
+    up = [int(place) for place in np.argsort(-gains, kind="stable")[:most] if gains[place] > 0.0]
+    down = [int(place) for place in np.argsort(gains, kind="stable")[:most] if gains[place] < 0.0]
+    return up, down
 
 
 def _pictures(images: pa.Table, scores: pa.Table, prompts: set[str], reward: str) -> dict[str, Picture]:

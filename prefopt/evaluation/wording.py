@@ -8,7 +8,9 @@ from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.statistics import Estimate
 from prefopt.models.identity import EMBEDDED
 from prefopt.page.formats import ends, percent
+from prefopt.prompts import PromptList
 
+OUTCOMES = {"better": "better", "worse": "worse", "undecided": "no difference shown"}
 METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
 
 
@@ -24,8 +26,8 @@ def interval(estimate: Estimate, level: float) -> str:
     return f"{100.0 * level:g}% interval {ends(estimate)}"
 
 
-def headline(results: Results, prompts: int, level: float) -> str:
-    """The verdict in one sentence."""
+def headline(results: Results, prompts: int, level: float, what: str = "held-out prompt") -> str:
+    """The verdict in one sentence; `what` the prompts are, as a noun."""
     found = results.comparisons[0]
     meaning = {
         "better": "so the tuned model is better than its base on this reward",
@@ -33,14 +35,14 @@ def headline(results: Results, prompts: int, level: float) -> str:
         "undecided": "so a difference between the two models cannot be told on this reward",
     }[found.outcome]
     return (
-        f"On {prompts:,} held-out prompt{'s' if prompts != 1 else ''}, the tuned model wins {percent(found.wins.value)}"
+        f"On {prompts:,} {what}{'s' if prompts != 1 else ''}, the tuned model wins {percent(found.wins.value)}"
         f" of comparisons with its base on {found.reward} ({interval(found.wins, level)}), {meaning}."
     )
 
 
 def short_verdict(found: Comparison) -> str:
     """The verdict in a word or two."""
-    return {"better": "better", "worse": "worse", "undecided": "no difference shown"}[found.outcome]
+    return OUTCOMES[found.outcome]
 
 
 def side_effects(comparisons: Sequence[Comparison]) -> str:
@@ -56,6 +58,27 @@ def side_effects(comparisons: Sequence[Comparison]) -> str:
     if not parts:
         return "On no other reward is a difference shown."
     return " ".join(parts)
+
+
+def set_note(prompts: PromptList, in_training: int | None) -> str:
+    """What a reader must know about the prompts of a set; empty if nothing."""
+    words = {"empty_prompt": "empty", "prompt_too_long": "too long", "duplicate_prompt": "repeated"}
+    parts = [f"{count:,} {words[reason]}" for reason, count in sorted(prompts.skipped.items())]
+    notes = [f"left out of {prompts.name}: {_list(parts)}"] if parts else []
+    if prompts.repeated and prompts.kind != "heldout":
+        notes.append(f"repeated in {prompts.name} and kept, as published: {prompts.repeated:,}")
+    if in_training:
+        notes.append(f"also in the training split: {in_training:,} of {prompts.name}, where a gain may be memory")
+    return f"Prompts {'; '.join(notes)}." if notes else ""
+
+
+def origins(sets: Sequence[PromptList], split: str) -> str:
+    """Where the drawn prompts come from."""
+    names = [
+        f"of the {split} split, which training never reads" if found.kind == "heldout" else f"of {found.name}"
+        for found in sets
+    ]
+    return _list(names) if names else ""
 
 
 def caution(config: RunConfig) -> str:

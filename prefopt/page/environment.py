@@ -1,5 +1,8 @@
 """Templates of pages: a page's own, and the frame, style and parts that it shares with others."""
 
+import base64
+import hashlib
+
 import jinja2
 
 from prefopt.page import formats
@@ -25,5 +28,10 @@ def page_environment(*packages: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= _FILTERS
+    environment.filters |= {**_FILTERS, "digest": content_digest}
     return environment
+
+
+def content_digest(script: str) -> str:
+    """SHA-256 of a script in base64, as a Content-Security-Policy names the one script that may run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

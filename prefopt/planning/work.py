@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.evaluate import SamplerConfig
+from prefopt.config.prompts import HeldoutPrompts
 from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
 from prefopt.planning.flops import REWARD_FLOPS, ForwardCosts
 from prefopt.planning.training_work import REFERENCE_BYTES, image_items, train_work
+from prefopt.prompts import drawn_prompts, read_prompts
 from prefopt.rewards import reward_resources
 from prefopt.stages.keys import planned_visits
 
@@ -208,8 +210,7 @@ def _evaluate(inputs: Inputs) -> StageWork:
     config, counts, costs = inputs.config, inputs.counts, inputs.costs
     evaluate, sampler = config.evaluate, config.evaluate.sampler
     held_out = counts.by_split[evaluate.split]
-    known = held_out if counts.prompts is None else counts.prompts.get(evaluate.split, 0)
-    drawn = _MODELS * min(evaluate.prompts, known) * evaluate.samples_per_prompt
+    drawn = _MODELS * _prompts(config, counts) * evaluate.samples_per_prompt
     compared = min(evaluate.accuracy.pairs, held_out) * evaluate.accuracy.draws
     items = some(
         *image_items(costs, sampler, drawn),
@@ -228,6 +229,16 @@ def _evaluate(inputs: Inputs) -> StageWork:
         uses_model=True,
         fixed_seconds=STARTUP["evaluate"],
     )
+
+
+def _prompts(config: RunConfig, counts: Counts) -> float:
+    """How many prompts an evaluation draws. InputError if a prompt set cannot be read."""
+    sets = config.evaluate.prompt_sets
+    files = [read_prompts(chosen, config.ingest.limits) for chosen in sets if not isinstance(chosen, HeldoutPrompts)]
+    split = config.evaluate.split
+    known = counts.by_split[split] if counts.prompts is None else counts.prompts.get(split, 0)
+    heldout = [min(chosen.most or known, known) for chosen in sets if isinstance(chosen, HeldoutPrompts)]
+    return len(drawn_prompts(files)) + max(heldout, default=0)
 
 
 def _pixels(sampler: SamplerConfig) -> int:

@@ -1,7 +1,7 @@
 """evaluate: images of base and tuned model, scored and compared; metrics.json, report.html and report.md."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,50 +11,64 @@ import pyarrow.compute as pc
 
 from prefopt.card.counts import count_data
 from prefopt.config import RunConfig
+from prefopt.config.evaluate import EvaluateConfig
 from prefopt.config.objective import AdaptiveParams
+from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.framing import Framing
-from prefopt.data.ids import normalised_prompt
+from prefopt.data.ids import normalised_prompt, prompt_id
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import (
     MODELS,
+    PROMPT_ROWS,
     EvaluateUnits,
     EvaluationJob,
     accuracy_units,
     image_units,
 )
-from prefopt.distributed.ingest import prompt_place
 from prefopt.distributed.units import run_units
 from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pairs
+from prefopt.evaluation.breakdown import breakdown_metrics, make_breakdown
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Results, compare, metrics
-from prefopt.evaluation.showcase import read_showcase
+from prefopt.evaluation.sets import Scores, SetFigures, drawn_sets
+from prefopt.evaluation.showcase import prompt_gains, read_changed, read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 from prefopt.models.sources import negative_weights, training_weights
+from prefopt.prompts import Heldout, PromptList, drawn_prompts, read_prompts
 from prefopt.rewards import reward_spec, reward_versions
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 
 MODEL, MINORITY, STEPS, VERDICTS = "model", "minority.parquet", "steps.jsonl", "health.jsonl"
-METRICS, REPORT, SUMMARY = "metrics.json", "report.html", "report.md"
+PROMPTS, METRICS, REPORT, SUMMARY = "prompts-00000.parquet", "metrics.json", "report.html", "report.md"
 
 
 def run(context: StageContext) -> StageResult:
-    """Write images-*, scores-* and accuracy-*.parquet, metrics.json, report.html and report.md.
+    """Write prompts-, images-, scores- and accuracy-*.parquet, metrics.json, report.html and report.md.
 
-    Raises InputError if the split to evaluate on is empty.
+    Raises InputError if a prompt set cannot be read or is empty, or if the split to evaluate on is.
     """
     config, ingest = context.config, context.parents["ingest"]
-    held_out, elsewhere = _split_pairs(ingest, config.evaluate.split)
-    prompts = choose_prompts(held_out, config.evaluate.prompts, elsewhere)
+    held_out, elsewhere = _split_pairs(ingest, config.evaluate)
+    sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.evaluate.prompt_sets]
+    prompts = drawn_prompts(sets)
+    context.output.write_table(PROMPTS, prompt_table(sets))
     pairs = _heldout(ingest, held_out, config)
     files = _work(context, prompts, pairs)
-    results = _results(context, prompts, pairs)
-    content = json.dumps(metrics(results), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    names, scores = _read_scores(context, prompts)
+    drawn = drawn_sets(sets, prompts, config.evaluate.samples_per_prompt)
+    breakdown = make_breakdown(config.evaluate, scores, names, drawn, _in_training(sets, ingest))
+    results = _results(context, names, scores, pairs)
+    figures = {**metrics(results), **breakdown_metrics(breakdown, results.tie_rule)}
+    content = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n"
     context.output.write_bytes(METRICS, content.encode())
+    gained, lost = read_changed(
+        context.output, prompts, prompt_gains(scores[config.evaluate.rewards[0]], names, prompts), config.evaluate
+    )
     counts, _ = count_data(ingest, context.parents["inject"])
     inputs = ReportInputs(
         config=config,
@@ -63,38 +77,58 @@ def run(context: StageContext) -> StageResult:
         steps=_lines(context.parents["train"], STEPS),
         verdicts=_lines(context.parents["train"], VERDICTS),
         reliability=_reliability(context.parents["score"]),
-        showcase=read_showcase(context.output, prompts[: config.evaluate.grid_prompts], config.evaluate),
+        showcase=read_showcase(
+            context.output, prompts, range(min(config.evaluate.grid_prompts, len(prompts))), config.evaluate
+        ),
         manifests={name: parent.manifest for name, parent in context.parents.items()},
         prompts=len(prompts),
+        breakdown=breakdown,
+        gained=gained,
+        lost=lost,
     )
     context.output.write_bytes(REPORT, render_html(inputs).encode())
     context.output.write_bytes(SUMMARY, render_markdown(inputs).encode())
     images = len(MODELS) * len(prompts) * config.evaluate.samples_per_prompt
     return StageResult(
         rows=Rows(in_=images, out=images),
-        files=[*files, METRICS, REPORT, SUMMARY],
-        summary={**_summary(results, len(prompts)), **_versions(context)},
+        files=[PROMPTS, *files, METRICS, REPORT, SUMMARY],
+        summary={**_summary(results, len(prompts)), **_set_summary(breakdown.sets), **_versions(context)},
     )
 
 
-def choose_prompts(held_out: list[dict[str, Any]], most: int, elsewhere: Collection[str] = frozenset()) -> list[str]:
-    """At most `most` different prompts of the held-out pairs, the first in the order that `limit` uses too.
-
-    Prompts in `elsewhere` are left out: other splits use them, and only a shared image brought them here.
-    InputError if none is left.
-    """
-    others = {normalised_prompt(prompt) for prompt in elsewhere}
-    prompts = {row["prompt"] for row in held_out if normalised_prompt(row["prompt"]) not in others}
-    if not prompts:
-        raise InputError(
-            "Every held-out prompt is used by another split too, since all its pairs share images with it: there is"
-            " nothing to evaluate on. Give more data."
-        )
-    return sorted(prompts, key=lambda prompt: (prompt_place(prompt), prompt))[:most]
+def prompt_table(sets: Sequence[PromptList]) -> pa.Table:
+    """A row per prompt of each set, in the set's order (PROMPT_ROWS)."""
+    rows = [
+        {"prompt_id": prompt_id(row.prompt), "set": chosen.name, **vars(row)}
+        for chosen in sets
+        for row in chosen.prompts
+    ]
+    return pa.Table.from_pylist(rows, schema=PROMPT_ROWS)
 
 
-def _split_pairs(ingest: StageOutput, split: str) -> tuple[list[dict[str, Any]], set[str]]:
-    """The pairs of a split, and the prompts of all others."""
+def _prompts(
+    chosen: PromptSetConfig, config: RunConfig, held_out: list[dict[str, Any]], elsewhere: set[str]
+) -> PromptList:
+    reader = Heldout(held_out, elsewhere) if isinstance(chosen, HeldoutPrompts) else None
+    return read_prompts(chosen, config.ingest.limits, reader)
+
+
+def _in_training(sets: Sequence[PromptList], ingest: StageOutput) -> list[int | None]:
+    """How many prompts of each set the training split holds too."""
+    if all(chosen.kind == "heldout" for chosen in sets):
+        return [None] * len(sets)
+    pairs = read_tables(ingest, "pairs-", ["prompt", "split"])
+    trained = pc.unique(pairs.filter(pc.equal(pairs["split"], "train"))["prompt"])
+    seen = {normalised_prompt(prompt) for prompt in trained.to_pylist()}
+    return [
+        None if chosen.kind == "heldout" else sum(normalised_prompt(row.prompt) in seen for row in chosen.prompts)
+        for chosen in sets
+    ]
+
+
+def _split_pairs(ingest: StageOutput, evaluate: EvaluateConfig) -> tuple[list[dict[str, Any]], set[str]]:
+    """The pairs of the split to evaluate on, and the prompts of all others."""
+    split = evaluate.split
     rows: list[dict[str, Any]] = []
     elsewhere: set[str] = set()
     for file in ingest.manifest.files_like("pairs-"):
@@ -102,7 +136,7 @@ def _split_pairs(ingest: StageOutput, split: str) -> tuple[list[dict[str, Any]],
         inside = pc.equal(pairs["split"], split)
         rows += pairs.filter(inside).to_pylist()
         elsewhere |= set(pairs.filter(pc.invert(inside))["prompt"].to_pylist())
-    if not rows:
+    if not rows and evaluate.draws_heldout:
         raise InputError(
             f"The {split} split is empty, so there is nothing to evaluate on: raise ingest.split.{split}, give more"
             " data, or raise limit."
@@ -113,7 +147,7 @@ def _split_pairs(ingest: StageOutput, split: str) -> tuple[list[dict[str, Any]],
 def _heldout(ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig) -> list[HeldoutPair]:
     """Test pairs for the implicit accuracy, labelled by the votes as they came, before any injected noise."""
     evaluate = config.evaluate
-    if not evaluate.accuracy.pairs:
+    if not evaluate.accuracy.pairs or not test:
         return []
     wanted = pa.array([row["pair_id"] for row in test])
     votes = []
@@ -150,9 +184,8 @@ def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -
     return [file for receipt in receipts for file in receipt["files"]]
 
 
-def _results(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -> Results:
+def _results(context: StageContext, names: Sequence[str], scores: Scores, pairs: list[HeldoutPair]) -> Results:
     config = context.config
-    names, scores = _read_scores(context, prompts)
     how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
     return Results(
         base_name=display_name(config.model.path),
@@ -235,6 +268,18 @@ def _versions(context: StageContext) -> dict[str, str]:
     """What identifies each reward model, digest of its weights included."""
     found = reward_versions(context.config.evaluate.rewards, context.config)
     return {f"reward {name}": version for name, version in found.items()}
+
+
+def _set_summary(sets: Sequence[SetFigures]) -> dict[str, int | float | str | None]:
+    """Prompts of every set, and what was left out of them."""
+    summary: dict[str, int | float | str | None] = {}
+    for figures in sets:
+        name, prompts = f"prompts {figures.prompts.name}", figures.prompts
+        summary[name] = len(prompts.prompts)
+        summary |= {f"{name} {reason}": count for reason, count in prompts.skipped.items()}
+        if prompts.kind != "heldout":
+            summary |= {f"{name} repeated": prompts.repeated, f"{name} in_training": figures.in_training}
+    return summary
 
 
 def _summary(results: Results, prompts: int) -> dict[str, int | float | str | None]:

@@ -1,7 +1,7 @@
 """What each stage's key depends on: its config slice, its parents, and the digests of what lies outside."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefopt.config import RunConfig, evaluate, score, train
@@ -29,6 +29,8 @@ class Outside:
 
     sources: tuple[SourceConfig, ...]
     source_digests: list[Any]
+    prompt_digests: list[Any] = field(default_factory=list)
+    """Of the files of every prompt set."""
 
     def model(self, config: RunConfig) -> dict[str, str]:
         """Digests of the base model and of the VAE that goes with it."""
@@ -115,6 +117,7 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
         **outside.model(config),
         "negative_weights": negative.digest if negative else None,
         "versions": outside.rewards(config, config.evaluate.rewards),
+        "prompt_files": outside.prompt_digests,
     }
 
 
@@ -126,7 +129,7 @@ STAGES = {
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 3, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 4, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages, in order."""

@@ -1,4 +1,4 @@
-"""Look at what lies outside a run: source files and the embedded world's data set."""
+"""Look at what lies outside a run: source files, prompt sets and the embedded world's data set."""
 
 import hashlib
 import json
@@ -10,12 +10,14 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from prefopt.config import RunConfig
-from prefopt.config.ingest import FolderSource, Hpdv2Source, PickapicSource, TableSource, WorldSource
+from prefopt.config.ingest import FolderSource, Hpdv2Source, Limits, PickapicSource, TableSource, WorldSource
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.ids import canonical_hash
 from prefopt.data.sources import open_source
 from prefopt.data.sources.files import ImageFiles
 from prefopt.data.storage import Storage
+from prefopt.prompts import open_prompt_set, read_prompts
 from prefopt.stages.keys import Outside
 from prefopt.world import WORLD_VERSION
 
@@ -24,17 +26,19 @@ _COMPLETE = "complete.json"
 
 
 def look_outside(config: RunConfig, store: Storage) -> Outside:
-    """Write out an embedded world if one is a source, and digest every source file.
+    """Write out an embedded world if one is a source, digest every source file, and check and digest prompt sets.
 
-    Digests are remembered in the store by size and modification time. InputError if a source has no files.
+    Digests are remembered in the store by size and modification time. InputError if a source has no files, or a prompt
+    set cannot be read: that is found before the first stage, not after training.
     """
     sources = tuple(_settled(source, store) for source in config.ingest.sources)
     memory = json.loads(store.read_bytes(_MEMORY)) if store.exists(_MEMORY) else {}
     seen = dict(memory)
     digests = [_source_digests(source, seen) for source in sources]
+    prompts = [_prompt_digests(chosen, config.ingest.limits, seen) for chosen in config.evaluate.prompt_sets]
     if seen != memory:
         store.write_bytes(_MEMORY, json.dumps(seen, sort_keys=True).encode())
-    return Outside(sources, digests)
+    return Outside(sources, digests, prompts)
 
 
 def _settled(source: SourceConfig, store: Storage) -> SourceConfig:
@@ -64,6 +68,15 @@ def _source_digests(source: SourceConfig, memory: dict[str, Any]) -> list[Any]:
         images = ImageFiles(source.images or reader.root.uri)
         roots.append((images.root, images.root.files() if source.images else images.names()))
     return [[name, *_digest(root, name, memory)] for root, names in roots for name in names]
+
+
+def _prompt_digests(chosen: PromptSetConfig, limits: Limits, memory: dict[str, Any]) -> list[Any]:
+    """Format, size and sha256 of each file of a set; its name and place are left out."""
+    if isinstance(chosen, HeldoutPrompts):
+        return []
+    prompts = open_prompt_set(chosen)
+    read_prompts(chosen, limits, prompts)
+    return [[name.rpartition(".")[2], *_digest(root, name, memory)] for root, name in prompts.files()]
 
 
 def _digest(root: Storage, name: str, memory: dict[str, Any]) -> tuple[int, str]:

@@ -74,6 +74,7 @@ def test_a_dumped_config_with_every_source_and_flip_is_the_same(tmp_path: Path) 
     [
         ({"trian": {}}, "trian", "train"),
         ({"train": {"stepz": 3}}, "train.stepz", "steps"),
+        ({"evaluate": {"prompts": 3}}, "evaluate.prompts", "prompt_sets"),
         ({"train": {"optimizer": {"learning": 1}}}, "train.optimizer.learning", "eps"),
         ({"train": {"objective": {"name": "dpo", "betta": 1}}}, "train.objective.betta", "beta"),
         ({"train": {"objective": {"name": "adaptive_dpo", "u": {"ema": {"slwo": 1}}}}}, "train.objective.u.ema.slwo", "slow"),  # noqa: E501

@@ -108,6 +108,18 @@ def test_sources_that_cannot_be_read(doctor: Doctor, tmp_path: Path, source: dic
     assert words in checks["source 0"]["found"]
 
 
+def test_prompt_sets(doctor: Doctor, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "x.parquet", distinct(3))
+    (tmp_path / "mine.txt").write_text("a cat\n\na dog\n")
+    sets = f"evaluate.prompt_sets=[{{kind: heldout}}, {{kind: file, path: {tmp_path}/mine.txt}}]"
+    code, checks = doctor("my.yaml", "--set", sets)
+    assert (code, checks["prompts file"]["found"]) == (0, "2 prompts, 1 skipped.")
+    (tmp_path / "mine.txt").write_bytes(b"\xff")
+    code, checks = doctor("my.yaml", "--set", sets)
+    assert (code, problems(checks)) == (2, ["prompts file"])
+    assert "is not UTF-8" in checks["prompts file"]["found"]
+
+
 def test_a_source_with_a_damaged_row_among_good_ones(doctor: Doctor, tmp_path: Path) -> None:
     rows = distinct(3)
     rows[1]["jpg_0"] = b"no image"

@@ -7,19 +7,23 @@ import pytest
 from markupsafe import escape
 
 from prefopt.card.counts import Counts
+from prefopt.config.evaluate import BootstrapConfig, EvaluateConfig
+from prefopt.evaluation.breakdown import make_breakdown
 from prefopt.evaluation.charts import running_mean, thin
 from prefopt.evaluation.lineage import display_name, shown_config
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
+from prefopt.evaluation.sets import drawn_sets
 from prefopt.evaluation.showcase import Picture, Shown
 from prefopt.evaluation.statistics import Estimate
 from prefopt.evaluation.wording import caution, headline, side_effects
 from prefopt.objectives import OBJECTIVES
 from prefopt.objectives.titles import TITLES
+from prefopt.prompts import Prompt, PromptList, drawn_prompts
 from prefopt.scoring.reliability import Reliability, measure_reliability
 from tests.kit.evaluation import evaluation_config, step_lines, verdict_lines
-from tests.kit.pages import Page, check_access, check_page
+from tests.kit.pages import Page, check_access, check_page, check_scripts
 
 NASTY = '<script>alert("1")</script> | a $x$ & "b" \'c\''
 
@@ -92,7 +96,7 @@ def html(place):
 
 
 def test_the_page_is_well_formed_and_stands_alone(html):
-    check_page(html)
+    check_page(html, scripts=1)
     assert {a["href"] for a in Page(html).all("a") if not a["href"].startswith(("https://arxiv.org/abs/", "#"))} == {
         "data-card.html"
     }
@@ -104,7 +108,7 @@ def test_the_page_is_accessible(html):
 
 
 def test_text_from_data_is_escaped(html, tmp_path):
-    assert "<script" not in html
+    check_scripts(html, 1)
     assert "&lt;script&gt;" in html
     assert NASTY in "".join(Page(html).text)
     markdown = render_markdown(
@@ -205,7 +209,7 @@ def test_a_bad_end_of_training_stands_on_top(tmp_path):
     ended = [*verdict_lines(), {**verdict_lines()[-1], "step": 13, "verdict": "collapsed", "sentence": NASTY}]
     html = render_html(inputs(tmp_path, verdicts=ended))
     assert "Training ended: collapsed." in html.split("<main>")[0]
-    assert "<script" not in html
+    check_scripts(html, 1)
     assert "- Training health: collapsed." in render_markdown(inputs(tmp_path, verdicts=ended))
 
 
@@ -236,6 +240,13 @@ def test_display_names_hide_places(path, shown):
     assert display_name(path) == shown
 
 
+def test_a_shown_config_hides_where_prompts_lie(tmp_path):
+    sets = [{"kind": "heldout"}, {"kind": "file", "path": str(tmp_path / "mine.txt")}]
+    shown = shown_config(evaluation_config(tmp_path, tmp_path, prompt_sets=sets))
+    assert str(tmp_path) not in shown
+    assert "path: mine.txt" in shown
+
+
 def test_a_shown_config_hides_where_snapshots_lie(tmp_path):
     config = evaluation_config(tmp_path, tmp_path)
     assert config.score.panel is not None
@@ -256,6 +267,45 @@ def test_running_mean_and_thinning():
     assert values == pytest.approx(2 * at)
 
 
+def broken_down():
+    """Two sets, slices of one of them, a benchmark, and names that try to break out."""
+    rows = [(f"p{number}", NASTY if number % 2 else "plain") for number in range(4)]
+    lists = [
+        PromptList("mine", "file", tuple(Prompt(*row) for row in rows), {"empty_prompt": 1}),
+        PromptList("bench", "hpdv2", (Prompt("q", "anime"), Prompt("r", "photo"))),
+    ]
+    prompts = drawn_prompts(lists)
+    config = EvaluateConfig(rewards=("world/true", "world/style"), bootstrap=BootstrapConfig(resamples=100))
+    scores = {name: {"base": np.zeros(6), "tuned": np.arange(6.0) - 2} for name in config.rewards}
+    return make_breakdown(config, scores, prompts, drawn_sets(lists, prompts, 1), [1, 0])
+
+
+def test_sets_slices_and_styles_are_shown(place):
+    made = inputs(place, breakdown=broken_down())
+    html = render_html(made)
+    check_page(html, scripts=1)
+    check_access(html)
+    check_scripts(html, 1)
+    section = html.split('<h2 id="sets">')[1].split("</section>")[0]
+    assert section.count("<table>") == 2 * 3
+    assert section.count("<details>") == 1  # the reward that is not the headline
+    assert "Holm" in section
+    assert "left out of mine: 1 empty" in section
+    assert "of mine and of bench, from the same initial noise" in html
+    assert "On 10 prompts, the" in html
+    markdown = render_markdown(made)
+    for head in ("| prompt set | prompts | win rate on world/true |", "| slice | set | by |", "| HPDv2 style |"):
+        assert head in markdown
+    assert "- Prompts left out of mine" in markdown
+    assert "\n\n\n" not in markdown
+    assert "\\<script\\>" in markdown
+
+
+def test_one_plain_set_has_no_section(html):
+    assert 'id="sets"' not in html
+    assert "#sets" not in html
+
+
 def test_metrics_have_the_agreed_shape(tmp_path):
     found = metrics(inputs(tmp_path).results)
     json.dumps(found, allow_nan=False)
@@ -265,7 +315,6 @@ def test_metrics_have_the_agreed_shape(tmp_path):
         "models",
         "minority",
         "accuracy_heldout",
-        "slices",
         "diversity",
         "distance_from_base",
     }
@@ -274,7 +323,6 @@ def test_metrics_have_the_agreed_shape(tmp_path):
     assert record["win_rate"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 10, "tie_rule": "half"}
     assert (record["mean"], record["median"]) == (0.5, 0.4)
     assert found["minority"]["auroc"] == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 10}
-    assert found["slices"] is None
     nothing = dataclasses.replace(inputs(tmp_path).results, detections=[], accuracy=None)
     assert metrics(nothing)["minority"] is None
     assert metrics(nothing)["accuracy_heldout"] is None

@@ -49,7 +49,7 @@ def setting(place: Path, data: Path) -> Path:
             "checkpoint_every": 5,
         },
         evaluate={
-            "prompts": 24,
+            "prompt_sets": [{"kind": "heldout", "most": 24}],
             "unit_prompts": 4,
             "batch": 4,
             "sampler": {"steps": 10, "guidance": 3.0, "resolution": 32},

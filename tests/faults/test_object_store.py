@@ -24,7 +24,10 @@ def setting(place: Path, data: str, root: str) -> Path:
         store=f"{root}/store",
         score={"alpha": {"reward": "world/taste"}, "panel": panel, "visits": visits},
         train={"method": "full", "reference": "cached", "checkpoint_every": 1, "objective": {"name": "smpo"}},
-        evaluate={"prompts": 8, "sampler": {"steps": 4, "guidance": 3.0, "resolution": 32}},
+        evaluate={
+            "prompt_sets": [{"kind": "heldout", "most": 8}],
+            "sampler": {"steps": 4, "guidance": 3.0, "resolution": 32},
+        },
     )
     path = place / "my.yaml"
     path.write_text(yaml.safe_dump(tree))

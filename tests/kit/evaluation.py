@@ -25,7 +25,7 @@ STEPS = 12
 def evaluation_config(model: Path, store: Path, **evaluate: Any) -> RunConfig:
     """A config for 6 prompts and 8 held-out pairs."""
     defaults: dict[str, Any] = {
-        "prompts": 6,
+        "prompt_sets": [{"kind": "heldout", "most": 6}],
         "unit_prompts": 4,
         "batch": 4,
         "sampler": {"steps": 2, "guidance": 3.0, "resolution": RESOLUTION},

@@ -1,5 +1,7 @@
 """Pages as a reader without a browser meets them: well formed, complete in themselves, accessible."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -34,7 +36,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:
@@ -42,12 +44,13 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def check_page(html: str) -> None:
-    """Well formed, nothing loaded from anywhere, no script, and every inner link has a target."""
+def check_page(html: str, scripts: int = 0) -> None:
+    """Well formed, nothing loaded from anywhere, no script but its own, and every inner link has a target."""
     page = Page(html)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    assert not {"script", "link", "iframe", "object", "embed", "form"} & {tag for tag, _ in page.tags}
+    check_scripts(html, scripts)
+    assert not {"link", "iframe", "object", "embed", "form"} & {tag for tag, _ in page.tags}
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert set(re.findall(r"https?://[^/\"\s]+", html)) <= {"https://arxiv.org"}
     assert "@import" not in html
@@ -57,6 +60,16 @@ def check_page(html: str) -> None:
     inside += [section["aria-labelledby"] for section in page.all("section")]
     assert inside
     assert {*inside, *re.findall(r"url\(#([^)]+)\)", html)} <= set(page.ids)
+
+
+def check_scripts(html: str, scripts: int) -> None:
+    """So many scripts, all of them in the page, and only they may run."""
+    policy = next(meta["content"] for meta in Page(html).all("meta") if "http-equiv" in meta)
+    found = re.findall(r"<script(.*?)>(.*?)</script", html, flags=re.DOTALL)
+    assert len(found) == html.count("<script") == scripts
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for _, text in found]
+    assert [attributes for attributes, _ in found] == [""] * scripts
+    assert re.findall("script-src ([^;]*)", policy) == [f"'sha256-{digest}'" for digest in digests]
 
 
 def check_access(html: str) -> None:

@@ -145,7 +145,7 @@ def test_watching_draws_images_while_training(costs: ForwardCosts) -> None:
 
 def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: ForwardCosts) -> None:
     evaluate = {
-        "prompts": 15,
+        "prompt_sets": [{"kind": "heldout", "most": 15}],
         "samples_per_prompt": 2,
         "sampler": {"steps": 7, "guidance": 3.0, "resolution": 32},
         "accuracy": {"pairs": 12, "draws": 3},
@@ -159,6 +159,15 @@ def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: Fo
     unguided = {**evaluate, "sampler": {"steps": 7, "guidance": 1.0, "resolution": 32}}
     found = done(work(costs, "evaluate", known, evaluate=unguided))
     assert found[f"{FORWARD} to draw images"] == 2 * 9 * 2 * 7
+
+
+def test_evaluation_draws_each_prompt_of_several_sets_once(costs: ForwardCosts, tmp_path: Path) -> None:
+    for name, prompts in (("a", "x\ny\nz"), ("b", "z\nw")):
+        (tmp_path / f"{name}.txt").write_text(prompts)
+    sets = [{"kind": "file", "name": name, "path": str(tmp_path / f"{name}.txt")} for name in "ab"]
+    evaluate = {"prompt_sets": [*sets, {"kind": "heldout", "most": 5}], "samples_per_prompt": 1}
+    assert done(work(costs, "evaluate", evaluate=evaluate))["images scored by world/true"] == 2 * (4 + 5)
+    assert done(work(costs, "evaluate", evaluate={"prompt_sets": sets}))["images scored by world/true"] == 2 * 4
 
 
 def test_the_data_card_shows_at_most_all_pairs(costs: ForwardCosts) -> None:

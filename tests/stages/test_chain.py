@@ -36,7 +36,7 @@ def keys(**branches: Any) -> dict[str, str]:
         ({"train": {"optimizer": {"lr": 1e-3}}}, {"train"}),
         ({"train": {"steps": 9}}, {"score", "train"}),
         ({"seed": 3}, {"train"}),
-        ({"evaluate": {"prompts": 3}}, {"evaluate"}),
+        ({"evaluate": {"prompt_sets": [{"kind": "heldout", "most": 3}]}}, {"evaluate"}),
         ({"evaluate": {"unit_prompts": 3}}, {"evaluate"}),
     ],
 )

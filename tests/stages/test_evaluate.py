@@ -7,13 +7,17 @@ import pytest
 from PIL import Image
 
 from prefopt.config.evaluate import NegativeConfig
+from prefopt.config.ingest import Limits
+from prefopt.config.prompts import HeldoutPrompts
+from prefopt.data.ids import prompt_id
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
 from prefopt.models.sources import negative_weights, training_weights
+from prefopt.prompts import Heldout, drawn_prompts, read_prompts
 from prefopt.rewards import reward_spec
-from prefopt.stages.evaluate import choose_prompts, run
-from tests.kit.evaluation import evaluation_context, other_output
+from prefopt.stages.evaluate import run
+from tests.kit.evaluation import evaluation_context, other_output, pair_rows
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,12 @@ def hashes(storage, files):
     return {name: hashlib.sha256(storage.read_bytes(name)).hexdigest() for name in files}
 
 
+def held_out(rows, most, elsewhere=()):
+    """The held-out prompts that are drawn of such pairs."""
+    chosen = HeldoutPrompts(kind="heldout", most=most)
+    return drawn_prompts([read_prompts(chosen, Limits(), Heldout(rows, elsewhere))])
+
+
 def test_rows_and_files(context, result):
     assert (result.rows.in_, result.rows.out, result.rows.quarantined) == (12, 12, 0)
     expected = {
@@ -38,14 +48,20 @@ def test_rows_and_files(context, result):
         for model in ("base", "tuned")
         for unit in (0, 1)
     }
-    assert set(result.files) == expected | {"accuracy-00000.parquet", "metrics.json", "report.html", "report.md"}
+    assert set(result.files) == expected | {
+        "prompts-00000.parquet",
+        "accuracy-00000.parquet",
+        "metrics.json",
+        "report.html",
+        "report.md",
+    }
     assert len(result.files) == len(set(result.files))
     assert result.summary["prompts"] == 6
 
 
 def test_images_and_scores_belong_to_prompts_of_the_test_split(context, result):
     pairs = context.parents["ingest"].storage.read_table("pairs-00000.parquet").to_pylist()
-    prompts = choose_prompts([row for row in pairs if row["split"] == "test"], 6)
+    prompts = held_out([row for row in pairs if row["split"] == "test"], 6)
     for model in ("base", "tuned"):
         images = [
             row
@@ -176,16 +192,100 @@ def test_a_negative_model_changes_the_tuned_images_alone(context, result, tmp_pa
 
 
 def test_prompts_are_the_first_in_a_fixed_order():
-    rows = [{"prompt": f"prompt {number % 30}"} for number in range(60)]
-    many = choose_prompts(rows, 30)
+    rows = [{"prompt": f"prompt {number % 30}", "category": ""} for number in range(60)]
+    many = held_out(rows, 30)
     assert len(set(many)) == 30
-    assert choose_prompts(rows[::-1], 7) == many[:7]
-    assert choose_prompts(rows, 30, elsewhere=many[:5]) == many[5:]
+    assert held_out(rows[::-1], 7) == many[:7]
+    assert held_out(rows, 30, elsewhere=many[:5]) == many[5:]
+    with pytest.raises(InputError, match="used by another split too"):
+        held_out(rows, 30, elsewhere=many)
 
 
 def test_an_empty_test_split_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"test split is empty.*ingest\.split\.test"):
         run(evaluation_context(tmp_path, test=False))
+
+
+@pytest.fixture(scope="module")
+def two_sets(tmp_path_factory, ray_session):
+    """A run on a file, whose prompts are in part those of a benchmark too, and in part the training split's."""
+    place = tmp_path_factory.mktemp("sets")
+    trained = next(row["prompt"] for row in pair_rows() if row["split"] == "train")
+    (place / "mine.csv").write_text(f"prompt,kind\na new cat,new\n{trained.upper()},old\nA new cat,new\n,new\n")
+    (place / "parti.tsv").write_text(
+        "Prompt\tCategory\tChallenge\tNote\na new cat\tAnimals\tBasic\t\na fire\tAbstract\tBasic\tx\n"
+    )
+    sets = [
+        {"kind": "file", "name": "mine", "path": str(place / "mine.csv"), "category_column": "kind"},
+        {"kind": "partiprompts", "path": str(place / "parti.tsv")},
+    ]
+    context = evaluation_context(
+        place, prompt_sets=sets, samples_per_prompt=2, accuracy={"pairs": 0}, unit_prompts=2, test=False
+    )
+    return context, run(context)
+
+
+def test_two_sets_end_to_end(two_sets):
+    context, result = two_sets
+    table = context.output.read_table("prompts-00000.parquet").to_pylist()
+    assert [(row["set"], row["category"], row["challenge"]) for row in table] == [
+        ("mine", "new", ""),
+        ("mine", "old", ""),
+        ("partiprompts", "Animals", "Basic"),
+        ("partiprompts", "Abstract", "Basic"),
+    ]
+    assert table[0]["prompt_id"] == table[2]["prompt_id"] == prompt_id("a new cat")
+    assert result.rows.in_ == 2 * 3 * 2  # models, different prompts, samples
+    assert {name: count for name, count in result.summary.items() if name.startswith("prompts")} == {
+        "prompts": 3,
+        "prompts mine": 2,
+        "prompts mine duplicate_prompt": 1,
+        "prompts mine empty_prompt": 1,
+        "prompts mine repeated": 0,
+        "prompts mine in_training": 1,
+        "prompts partiprompts": 2,
+        "prompts partiprompts repeated": 0,
+        "prompts partiprompts in_training": 0,
+    }
+
+
+def test_figures_of_two_sets_agree_with_the_tables(two_sets):
+    context, _ = two_sets
+    found = json.loads(context.output.read_bytes("metrics.json"))
+    ids = {
+        name: [row["prompt_id"] for row in context.output.read_table("prompts-00000.parquet").to_pylist() if fits(row)]
+        for name, fits in {
+            "mine": lambda row: row["set"] == "mine",
+            "partiprompts": lambda row: row["set"] == "partiprompts",
+            "old": lambda row: row["category"] == "old",
+        }.items()
+    }
+
+    def points(chosen):
+        by_model = {
+            model: {
+                (row["prompt_id"], row["sample"]): row["score"]
+                for unit in (0, 1)
+                for row in context.output.read_table(f"scores-{model}-0000{unit}.parquet").to_pylist()
+                if row["reward"] == "world/true" and row["prompt_id"] in chosen
+            }
+            for model in ("base", "tuned")
+        }
+        base, tuned = by_model["base"], by_model["tuned"]
+        return [float(tuned[key] > base[key]) + 0.5 * (tuned[key] == base[key]) for key in base]
+
+    for name in ("mine", "partiprompts"):
+        rate = found["sets"][name]["models"]["tuned"]["world/true"]["win_rate"]
+        assert (rate["value"], rate["n"]) == (pytest.approx(np.mean(points(ids[name]))), 4)
+    assert found["models"]["tuned"]["world/true"]["win_rate"]["n"] == 6
+    slices = {(row["set"], row["label"], row["reward"]): row for row in found["slices"]["rows"]}
+    assert len(slices) == 2 * 4
+    assert slices["mine", "old", "world/true"]["win_rate"]["value"] == pytest.approx(np.mean(points(ids["old"])))
+    assert found["hpsv2"] is None
+    assert found["accuracy_heldout"] is None
+    html = context.output.read_bytes("report.html").decode()
+    assert "also in the training split: 1 of mine" in html
+    assert "Prompt sets and slices" in html
 
 
 class Scorer:

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefopt.config import RunConfig
-from prefopt.data.ids import image_id, pair_id
+from prefopt.data.ids import image_id, pair_id, prompt_place
 from prefopt.data.schema import IMAGES, PAIRS, QUARANTINE, QUARANTINE_REASONS, VOTES
-from prefopt.distributed.ingest import prompt_place
 from prefopt.errors import InputError
 from prefopt.stages.base import StageOutput
 from prefopt.world.dataset import write_dataset

@@ -9,7 +9,11 @@ import pytest
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import canonical_hash
+from prefopt.data.storage import Storage
+from prefopt.errors import InputError
 from prefopt.stages.keys import STAGES, Outside
+from prefopt.stages.outside import look_outside
+from tests.kit.data import config_tree, distinct, write_parquet
 from tests.kit.models import tiny_pipeline, tiny_unet, tiny_vae
 from tests.kit.weights import lora_directory
 
@@ -96,6 +100,40 @@ def test_snapshots_and_what_they_are_compared_with_belong_to_score(place: Path) 
     assert _changed(judged, _config(place, snapshots=("lora",), reference_from="other")) == {"score", "train"}
     assert _changed(judged, _config(place, snapshots=("lora",), precision="bf16")) == {"score", "train"}
     assert _changed(plain, _config(place, precision="bf16")) == {"train"}
+
+
+def test_the_content_of_prompt_files_belongs_to_evaluate_and_their_place_to_none(tmp_path: Path) -> None:
+    def own(folder: str, content: str, name: str = "x.txt", **fields: Any) -> tuple[Any, ...]:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        (place / name).write_text(content)
+        sets = [{"kind": "heldout"}, {"kind": "file", "path": str(place / name), **fields}]
+        tree = config_tree(tmp_path, [{"kind": "pickapic", "path": str(tmp_path / "x.parquet")}])
+        config = parse_config({**tree, "evaluate": {**tree["evaluate"], "prompt_sets": sets}}, "kit")
+        outside = look_outside(config, Storage(str(tmp_path / "store")))
+        slices = {stage: json.dumps(spec.slice(config, outside)) for stage, spec in STAGES.items()}
+        assert str(place) not in slices["evaluate"]
+        return slices["evaluate"], [slices[stage] for stage in slices if stage != "evaluate"]
+
+    write_parquet(tmp_path / "x.parquet", distinct(4))
+    first = own("a", "prompt\nb\n")
+    assert own("b", "prompt\nb\n", "y.txt") == first
+    for other in (
+        own("a", "prompt\nc\n"),
+        own("c", "prompt\nb\n", "x.csv"),  # another format of the same bytes
+        own("b", "prompt\nb\n", name="x.txt", most=1),
+    ):
+        assert other[0] != first[0]
+        assert other[1] == first[1]
+
+
+def test_a_bad_prompt_file_is_found_before_the_first_stage(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "x.parquet", distinct(4))
+    (tmp_path / "x.jsonl").write_text("[1]\n")
+    tree = config_tree(tmp_path, [{"kind": "pickapic", "path": str(tmp_path / "x.parquet")}])
+    tree["evaluate"]["prompt_sets"] = [{"kind": "file", "path": str(tmp_path / "x.jsonl")}]
+    with pytest.raises(InputError, match=r"x\.jsonl, line 1 must hold a JSON object"):
+        look_outside(parse_config(tree, "kit"), Storage(str(tmp_path / "store")))
 
 
 def test_the_vae_belongs_to_all(place: Path) -> None:

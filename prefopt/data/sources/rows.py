@@ -191,7 +191,7 @@ def _require_columns(root: Storage, file: str, columns: list[str], names: list[s
     if missing:
         raise InputError(
             f"{root.uri}/{file} has no column {', '.join(map(repr, missing))}; it has {', '.join(names)}."
-            " Check the source's kind and column map."
+            " Check its kind and the names of its columns."
         )
 
 

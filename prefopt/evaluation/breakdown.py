@@ -1,0 +1,145 @@
+"""An evaluation's figures by prompt set, by slice and by style, and their form in metrics.json and in the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefopt.config.evaluate import EvaluateConfig
+from prefopt.evaluation import wording
+from prefopt.evaluation.hpsv2 import StyleScores, style_scores
+from prefopt.evaluation.results import BASE, TUNED, Comparison, Results, estimate_record, model_record
+from prefopt.evaluation.sets import DrawnSet, Scores, SetFigures, set_figures
+from prefopt.evaluation.slices import TEST, Slice, make_slices
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """What the figures over all prompts are made of."""
+
+    sets: list[SetFigures] = field(default_factory=list)
+    """In the order of evaluate.prompt_sets."""
+    slices: list[Slice] = field(default_factory=list)
+    """Reward by reward, set by set, by label."""
+    labels_left_out: int = 0
+    """Labels without a slice, since their set has too many."""
+    styles: list[StyleScores] = field(default_factory=list)
+    """HPSv2's aggregation, of `hpdv2` sets."""
+
+    @property
+    def origin(self) -> str:
+        """What the drawn prompts are, as a noun: `held-out prompt`, or `prompt` where other sets take part."""
+        return "held-out prompt" if all(found.prompts.kind == "heldout" for found in self.sets) else "prompt"
+
+
+def make_breakdown(
+    config: EvaluateConfig,
+    scores: Scores,
+    names: Sequence[str],
+    sets: Sequence[DrawnSet],
+    in_training: Sequence[int | None],
+) -> Breakdown:
+    """Compare on every set, slice and style. `names` [n] are the prompt ids of all images, in the order of scores."""
+    slices, left_out = make_slices(config, scores, names, sets)
+    figures = [set_figures(config, scores, names, drawn, seen) for drawn, seen in zip(sets, in_training, strict=True)]
+    return Breakdown(figures, slices, left_out, style_scores(scores, sets))
+
+
+def breakdown_metrics(found: Breakdown, tie_rule: str) -> dict[str, Any]:
+    """The entries `sets`, `slices` and `hpsv2` of metrics.json; null where there is nothing to tell."""
+    return {
+        "sets": {figures.prompts.name: _set(figures, tie_rule) for figures in found.sets} or None,
+        "slices": {
+            "test": TEST,
+            "labels_left_out": found.labels_left_out,
+            "rows": [_slice(one, tie_rule) for one in found.slices],
+        }
+        if found.slices
+        else None,
+        "hpsv2": _styles(found.styles) or None,
+    }
+
+
+def shown_breakdown(found: Breakdown, results: Results, level: float) -> dict[str, Any]:
+    """What templates show: tables of sets, slices and styles for every reward, the headline first."""
+    notes = [note for figures in found.sets if (note := wording.set_note(figures.prompts, figures.in_training))]
+    tables = len(found.sets) > 1 or bool(found.slices or found.styles)
+    return {
+        "shown": tables or bool(notes),
+        "tables": tables,
+        "sets": len(found.sets) > 1,
+        "notes": notes,
+        "labels_left_out": found.labels_left_out,
+        "test": TEST,
+        "rewards": [
+            {
+                "name": comparison.reward,
+                "sets": [_set_row(figures, comparison.reward) for figures in found.sets],
+                "slices": [
+                    {"found": one, "verdict": wording.OUTCOMES[one.outcome(level)]}
+                    for one in found.slices
+                    if one.reward == comparison.reward
+                ],
+                "styles": _style_rows(found.styles, comparison.reward),
+            }
+            for comparison in results.comparisons
+        ],
+    }
+
+
+def _set(figures: SetFigures, tie_rule: str) -> dict[str, Any]:
+    return {
+        "kind": figures.prompts.kind,
+        "prompts": len(figures.prompts.prompts),
+        "skipped": dict(figures.prompts.skipped),
+        "repeated": figures.prompts.repeated,
+        "in_training": figures.in_training,
+        **model_record(figures.comparisons, tie_rule),
+    }
+
+
+def _slice(found: Slice, tie_rule: str) -> dict[str, Any]:
+    return {
+        "set": found.set,
+        "by": found.by,
+        "label": found.label,
+        "reward": found.reward,
+        "model": TUNED,
+        "prompts": found.prompts,
+        "prompts_won": found.won,
+        "prompts_lost": found.lost,
+        "win_rate": {**estimate_record(found.wins), "tie_rule": tie_rule},
+        "p": found.p,
+        "p_holm": found.adjusted,
+    }
+
+
+def _styles(found: Sequence[StyleScores]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for one in found:
+        of_model = made.setdefault(one.set, {}).setdefault(one.reward, {})
+        of_model[one.model] = {"styles": one.styles, "average": one.average}
+    return made
+
+
+def _set_row(figures: SetFigures, reward: str) -> dict[str, Any]:
+    comparison: Comparison = next(one for one in figures.comparisons if one.reward == reward)
+    return {
+        "name": figures.prompts.name,
+        "prompts": len(figures.prompts.prompts),
+        "found": comparison,
+        "verdict": wording.short_verdict(comparison),
+    }
+
+
+def _style_rows(found: Sequence[StyleScores], reward: str) -> list[dict[str, Any]]:
+    """A row per style and one for the average, with both models' scores."""
+    rows = []
+    for name in dict.fromkeys(one.set for one in found):
+        both = {one.model: one for one in found if (one.set, one.reward) == (name, reward)}
+        base, tuned = both[BASE], both[TUNED]
+        rows += [
+            {"set": name, "style": style, "base": value, "tuned": tuned.styles[style]}
+            for style, value in base.styles.items()
+        ]
+        rows.append({"set": name, "style": "average", "base": base.average, "tuned": tuned.average})
+    return rows
