@@ -1,9 +1,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo lint type test test-slow clean
+.PHONY: setup demo lint type test test-slow test-matrix clean
 
 setup: $(STAMP)
 
@@ -24,10 +26,13 @@ type: $(STAMP)
 	$(BIN)/mypy
 
 test: lint type
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "slow and not matrix"
+
+test-matrix: $(STAMP)
+	$(PYTEST) -m matrix
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 
 from prefopt import __version__
-from prefopt.config import RunConfig, load_config
+from prefopt.config import RunConfig, load_comparison, load_config
 from prefopt.console import Reporter
 from prefopt.errors import ConfigError, PrefoptError
 from prefopt.stages.chain import Chain, StageOutcome
-from prefopt.stages.keys import STAGES
+from prefopt.stages.keys import COMPARISON, STAGES, StageSpec
 
 app = typer.Typer(
     help="Align text-to-image diffusion models with human preferences that are noisy and diverse.",
@@ -74,16 +74,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tree, place = _configure(config, run_dir, set_, limit, ray_address)
         (outcome,) = _execute(tree, place, [stage], debug)
         if json_:
-            manifest = outcome.output.manifest
-            _print_json(
-                {
-                    "stage": stage,
-                    "key": manifest.key,
-                    "skipped": outcome.skipped,
-                    "rows": manifest.rows.model_dump(by_alias=True),
-                    "manifest": f"{outcome.output.storage.uri}/manifest.json",
-                }
-            )
+            _print_outcome(outcome)
         elif stage == "card":
             typer.echo(f"Data card: {place}/data-card.html")
 
@@ -96,9 +87,48 @@ for _name, _help in {
     "score": "Run reward models; compute soft preferences, the minority metric, latents and visits.",
     "card": "Show what the data hold: ties, duplicates, contradictions, annotators, prompts, suspicious pairs.",
     "train": "Fine-tune the model on the preferences.",
-    "evaluate": "Draw images from base and tuned model, score them, and write the report.",
 }.items():
     app.command(_name, help=_help)(_stage_command(_name))
+
+
+@app.command()
+def evaluate(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [MODEL]...", help="A YAML config; with --models also further models."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="A B [C]...",
+            help="Compare models without a run, B and others with A: hub ids, directories, LoRA weights, runs.",
+        ),
+    ] = None,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    limit: Limit = None,
+    json_: AsJson = False,
+    ray_address: RayAddress = None,
+    debug: Debug = False,
+) -> None:
+    """Draw images from base and tuned model, or from any models, score them, and write the report."""
+    configs = [name for name in given or [] if models is None or name.endswith((".yaml", ".yml"))]
+    if len(configs) > 1 or (models is None and not configs):
+        raise ConfigError(f"Give one config, not {len(configs)}; models to compare follow --models.")
+    if models is None:
+        tree, place = _configure(configs[0], run_dir, set_, limit, ray_address)
+        (outcome,) = _execute(tree, place, ["evaluate"], debug)
+    else:
+        others = [name for name in given or [] if name not in configs]
+        overrides = _overrides(set_, limit, ray_address)
+        tree = load_comparison(next(iter(configs), None), [models, *others], overrides)
+        place = run_dir or f"runs/compare-{tree.name}"
+        (outcome,) = _execute(tree, place, ["compare"], debug, COMPARISON)
+    if json_:
+        _print_outcome(outcome)
+    else:
+        typer.echo(f"Report: {place}/report.html")
 
 
 @app.command()
@@ -209,20 +239,26 @@ def main() -> None:
 def _configure(
     path: str, run_dir: str | None, overrides: list[str] | None, limit: int | None, ray_address: str | None
 ) -> tuple[RunConfig, str]:
-    extra = [f"limit={limit}"] if limit else []
-    extra += [f"cluster.address={ray_address}"] if ray_address else []
-    config = load_config(path, [*(overrides or []), *extra])
+    config = load_config(path, _overrides(overrides, limit, ray_address))
     return config, run_dir or f"runs/{config.name}"
 
 
-def _execute(config: RunConfig, run_dir: str, stages: list[str], debug: bool) -> list[StageOutcome]:
+def _overrides(overrides: list[str] | None, limit: int | None, ray_address: str | None) -> list[str]:
+    extra = [f"limit={limit}"] if limit else []
+    extra += [f"cluster.address={ray_address}"] if ray_address else []
+    return [*(overrides or []), *extra]
+
+
+def _execute(
+    config: RunConfig, run_dir: str, stages: list[str], debug: bool, specs: Mapping[str, StageSpec] = STAGES
+) -> list[StageOutcome]:
     def start_engine() -> None:
         from prefopt.distributed.session import start_ray
 
         start_ray(config.cluster, verbose=debug)
 
     with Reporter() as reporter:
-        chain = Chain(config, run_dir, start_engine=start_engine, progress=reporter.progress)
+        chain = Chain(config, run_dir, start_engine=start_engine, progress=reporter.progress, stages=specs)
         outcomes = []
         try:
             for stage in stages:
@@ -236,6 +272,19 @@ def _execute(config: RunConfig, run_dir: str, stages: list[str], debug: bool) ->
 
                 stop_ray()
     return outcomes
+
+
+def _print_outcome(outcome: StageOutcome) -> None:
+    manifest = outcome.output.manifest
+    _print_json(
+        {
+            "stage": outcome.name,
+            "key": manifest.key,
+            "skipped": outcome.skipped,
+            "rows": manifest.rows.model_dump(by_alias=True),
+            "manifest": f"{outcome.output.storage.uri}/manifest.json",
+        }
+    )
 
 
 def _print_json(value: dict[str, Any]) -> None:

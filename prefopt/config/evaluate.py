@@ -46,9 +46,13 @@ class NegativeConfig(Branch):
     negative_share: Annotated[float, Field(ge=0.0)] = 1.0
 
 
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+BASE, TUNED = "base", "tuned"
+"""The names of the models that every run evaluates."""
+
 OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
 """Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""
-PLACES: dict[str, Any] = {"negative": {"weights_from"}, "prompt_sets": {"__all__": {"path"}}}
+PLACES: dict[str, Any] = {"models": True, "negative": {"weights_from"}, "prompt_sets": {"__all__": {"path"}}}
 """Fields of EvaluateConfig that name weights or files: their digests enter keys in their stead."""
 
 
@@ -59,6 +63,9 @@ class EvaluateConfig(Branch):
     """Whose prompts and pairs are held out. Choose settings on `validation`; report `test`."""
     prompt_sets: Annotated[tuple[PromptSetConfig, ...], Field(min_length=1)] = (HeldoutPrompts(kind="heldout"),)
     """What is drawn. Figures are reported per set, and the headline over all; a prompt of two sets is drawn once."""
+    models: dict[ModelName, str] = Field(default_factory=dict)
+    """More models to compare with the base, by the names that reports give them: a hub id, a directory with a model in
+    diffusers format or with LoRA weights, an earlier run. They draw from the same noise."""
     samples_per_prompt: Count = 1
     seed: int = 0
     sampler: SamplerConfig = SamplerConfig()
@@ -78,6 +85,14 @@ class EvaluateConfig(Branch):
     """Prompts per work unit."""
     grid_prompts: Count = 12
     """Prompts shown side by side in the report."""
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_free(cls, models: dict[str, str]) -> dict[str, str]:
+        taken = sorted(models.keys() & {BASE, TUNED})
+        if taken:
+            raise ValueError(f"{' and '.join(taken)} mean models of the run itself: choose other names")
+        return models
 
     @field_validator("prompt_sets")
     @classmethod

@@ -141,7 +141,8 @@ class Split(Branch):
 class IngestConfig(Branch):
     """From preference data to canonical pairs and votes."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: tuple[Source, ...] = ()
+    """At least one, but where models are compared without a run."""
     split: Split = Split()
     limits: Limits = Limits()
     verify_images: Literal["full", "header"] = "full"

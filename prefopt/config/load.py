@@ -1,6 +1,7 @@
 """Read a config file strictly: an error names the field, the cause and the nearest valid key."""
 
 import difflib
+import itertools
 import re
 import types
 import typing
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from prefopt.config.evaluate import BASE, TUNED
 from prefopt.config.root import RunConfig
 from prefopt.errors import ConfigError
 
@@ -29,8 +31,55 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse_config(tree, where=str(path))
 
 
+def load_comparison(path: str | Path | None, models: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a comparison of models, the first of which is the base: hub ids (owner/name or owner/name@revision)
+    or directories; the others may also be LoRA weights or earlier runs.
+
+    A config file gives all the rest, as what is drawn and which rewards judge; a run's config will do. Raises
+    ConfigError as `load_config`, for fewer than two models, and for prompts that only a run has.
+    """
+    if len(models) < 2:
+        raise ConfigError("--models needs at least two models, the first of which is the base.")
+    tree: dict[str, Any] = _read_yaml(Path(path)) if path else {"name": "comparison"}
+    base, _, revision = models[0].partition("@") if not Path(models[0]).exists() else (models[0], "", "")
+    tree["model"] = {**tree.get("model", {}), "path": base, "revision": revision or None}
+    for override in overrides:
+        _apply(tree, override)
+    evaluate = tree.setdefault("evaluate", {})
+    if isinstance(evaluate, dict):
+        evaluate["models"] = dict(zip(_names(models[1:]), models[1:], strict=True))
+        evaluate.pop("negative", None)
+        evaluate.setdefault("allow_training_rewards", True)
+    where = str(path) if path else "--models"
+    config = _checked(tree, where)
+    if config.evaluate.draws_heldout:
+        raise ConfigError(
+            f"{where}: evaluate.prompt_sets holds the held-out prompts of a run, which a comparison does not have: name"
+            " others, for example --set 'evaluate.prompt_sets=[{kind: file, path: prompts.txt}]'."
+        )
+    return config
+
+
+def _names(places: Sequence[str]) -> list[str]:
+    """Names for models, from the last parts of their places; a repeated one gets a number."""
+    names: list[str] = []
+    for place in places:
+        last = re.sub(r"[^A-Za-z0-9._-]", "-", place.rstrip("/").rpartition("/")[2])[:50].lstrip("._-") or "model"
+        taken = {BASE, TUNED, *names}
+        numbered = itertools.chain([last], (f"{last}-{number}" for number in itertools.count(2)))
+        names.append(next(name for name in numbered if name not in taken))
+    return names
+
+
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
-    """Check a config tree; `where` names it in errors (ConfigError)."""
+    """Check the config tree of a run; `where` names it in errors (ConfigError)."""
+    config = _checked(tree, where)
+    if not config.ingest.sources:
+        raise ConfigError(f"{where}: ingest.sources: at least 1 item is needed: the data that the run reads.")
+    return config
+
+
+def _checked(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:

@@ -40,7 +40,7 @@ class RunConfig(Branch):
     limit: Count | None = None
     """Take only so many prompts, the first in hash order: the same in every stage."""
     model: ModelConfig
-    ingest: IngestConfig
+    ingest: IngestConfig = IngestConfig()
     inject: InjectConfig = InjectConfig()
     labels: LabelsConfig = LabelsConfig()
     rewards: RewardsConfig = RewardsConfig()

@@ -9,23 +9,22 @@ import pyarrow as pa
 from PIL import Image
 
 from prefopt.config import RunConfig
+from prefopt.config.evaluate import TUNED
+from prefopt.config.root import ModelConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.distributed.stores import latent_stores
 from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
-from prefopt.evaluation.generation import ImageGenerator, Task, load_tuned, open_png, png_bytes, whole_unet
+from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
-from prefopt.evaluation.results import BASE, TUNED
 from prefopt.models.families import Pipeline
-from prefopt.models.identity import vae_digest
 from prefopt.models.loading import load_pipeline, moved
-from prefopt.models.sources import TrainingWeights, WeightsSource, local_directory
+from prefopt.models.sources import WeightsSource, pipeline_digest
 from prefopt.models.unets import load_unet
 from prefopt.rewards import Reward, RewardSpec, checked_scores
 
-MODELS = (BASE, TUNED)
 GENERATION_VERSION = 1
 _PAIRS_PER_UNIT = 128
 
@@ -47,27 +46,57 @@ GAP_ROWS = pa.schema([("pair_id", pa.string()), ("draw", pa.int32()), ("t", pa.i
 
 
 @dataclass(frozen=True)
+class ComparedModel:
+    """A model that draws."""
+
+    name: str
+    weights: WeightsSource
+    parts: ModelConfig
+    """The pipeline that its text encoders, its VAE and its noise schedule are of."""
+    negative: WeightsSource | None = None
+    """The model that takes guidance's unconditional branch; None for the usual one."""
+
+    @classmethod
+    def of(cls, name: str, weights: WeightsSource, base: ModelConfig) -> "ComparedModel":
+        """A full model brings its own text encoders and VAE, unless a run tuned it from the base; adapters lie on the
+        base."""
+        shared = weights.onto is not None or weights.pipeline == pipeline_digest(base)
+        return cls(name, weights, base if shared else weights.as_model)
+
+    def identity(self) -> dict[str, str | None]:
+        """What its images depend on, by digest."""
+        return {
+            "model": self.weights.digest,
+            "pipeline": pipeline_digest(self.parts),
+            "negative": self.negative.digest if self.negative else None,
+        }
+
+
+@dataclass(frozen=True)
 class EvaluationJob:
     """What every worker of an evaluation is told."""
 
     config: RunConfig
-    weights: TrainingWeights
-    negative: WeightsSource | None
+    models: tuple[ComparedModel, ...]
+    """The base first."""
     rewards: tuple[RewardSpec, ...]
-    tuned: Storage
-    """The train stage's model directory."""
     output: Storage
     store: Storage
 
+    @property
+    def base(self) -> ComparedModel:
+        """The one that all others are compared with."""
+        return self.models[0]
 
-def image_units(prompts: Sequence[str], per_unit: int) -> list[Unit]:
-    """A unit per model and `per_unit` prompts: all of the base's, then all of the tuned model's."""
+
+def image_units(models: Sequence[str], prompts: Sequence[str], per_unit: int) -> list[Unit]:
+    """A unit per model and `per_unit` prompts, model by model."""
     return [
         Unit(
             f"images-{model}-{number:05d}",
             {"kind": "images", "model": model, "number": number, "prompts": list(prompts[start : start + per_unit])},
         )
-        for model in MODELS
+        for model in models
         for number, start in enumerate(range(0, len(prompts), per_unit))
     ]
 
@@ -87,15 +116,16 @@ def accuracy_units(pairs: Sequence[HeldoutPair]) -> list[Unit]:
     ]
 
 
-def image_store(store: Storage, config: RunConfig, model_digest: str) -> RowStore:
-    """Images of one model under one sampler: a later evaluation of another tuned model finds its base's there."""
+def image_store(store: Storage, config: RunConfig, model: ComparedModel) -> RowStore:
+    """Images of one model under one sampler: what any evaluation has drawn, no later one draws again."""
     evaluate = config.evaluate
+    negative = evaluate.negative if model.negative else None
     return RowStore(
         store,
         "generated",
         {
-            "model": model_digest,
-            "vae": vae_digest(config.model),
+            **model.identity(),
+            "negative_shares": negative.model_dump(mode="json", exclude={"weights_from"}) if negative else None,
             "sampler": evaluate.sampler.model_dump(mode="json"),
             "seed": evaluate.seed,
             "batch": evaluate.batch,
@@ -104,65 +134,71 @@ def image_store(store: Storage, config: RunConfig, model_digest: str) -> RowStor
     )
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A model in memory."""
+
+    name: str
+    pipeline: Pipeline
+    generator: ImageGenerator
+
+
 class EvaluateUnits:
-    """Does both kinds of units, so that one pool of actors serves the stage. Models are loaded when first needed."""
+    """Does both kinds of units, so that one pool of actors serves the stage. Models are loaded when first needed: the
+    base stays, of the others the last one does."""
 
     def __init__(self, job: EvaluationJob) -> None:
         self._job, self._evaluate = job, job.config.evaluate
         self._rewards = [reward.load() for reward in job.rewards]
+        self._models = {model.name: model for model in job.models}
+        self._last: _Loaded | None = None
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._draw_unit(payload) if payload["kind"] == "images" else self._accuracy_unit(payload)
 
     @cached_property
-    def _base(self) -> Pipeline:
-        return load_pipeline(self._job.config.model).to(self._job.config.cluster.device)
+    def _base(self) -> _Loaded:
+        base = self._job.base
+        return self._loaded(base, load_pipeline(base.parts).to(self._job.config.cluster.device))
 
-    @cached_property
-    def _tuned(self) -> Pipeline:
-        below = self._job.weights.init.below
-        with local_directory(self._job.tuned) as directory:
-            return load_tuned(
-                self._base,
-                self._job.config.model,
-                directory,
-                below=below if below != self._job.weights.base else None,
-            )
+    def _model(self, name: str) -> _Loaded:
+        if name == self._job.base.name:
+            return self._base
+        if self._last is None or self._last.name != name:
+            self._last = None  # its memory is free before the next one is loaded
+            model = self._models[name]
+            self._last = self._loaded(model, self._load(model))
+        return self._last
 
-    @cached_property
-    def _guided(self) -> Pipeline:
-        """The tuned model, and the negative one where it is asked for."""
-        settings, negative = self._evaluate.negative, self._job.negative
-        if settings is None or negative is None:
-            return self._tuned
-        weights, like = self._job.weights, self._tuned.unet
-        with local_directory(self._job.tuned) as directory:
-            tuned = whole_unet(directory, weights.init.below)
+    def _load(self, model: ComparedModel) -> Pipeline:
+        base = self._job.base
+        if model.parts != base.parts:
+            return load_pipeline(model.parts).to(self._job.config.cluster.device)
+        return with_weights(self._base.pipeline, base.parts, model.weights, base.weights)
+
+    def _loaded(self, model: ComparedModel, pipeline: Pipeline) -> _Loaded:
+        drawing = self._guided(model, pipeline) if model.negative else pipeline
+        evaluate = self._evaluate
+        generator = ImageGenerator(drawing, evaluate.sampler, batch=evaluate.batch, seed=evaluate.seed)
+        return _Loaded(model.name, pipeline, generator)
+
+    def _guided(self, model: ComparedModel, pipeline: Pipeline) -> Pipeline:
+        settings, base, like = self._evaluate.negative, self._job.base.weights, pipeline.unet
+        assert settings is not None
+        assert model.negative is not None
         unet = mixed_negative(
-            load_unet(weights.base, weights.base),
-            tuned,
-            load_unet(negative, weights.base),
+            load_unet(base, base),
+            load_unet(model.weights, base),
+            load_unet(model.negative, base),
             positive_share=settings.positive_share,
             negative_share=settings.negative_share,
         )
-        return with_negative(self._tuned, moved(unet, like.device, like.dtype), self._evaluate.sampler.guidance)
-
-    @cached_property
-    def _generators(self) -> dict[str, ImageGenerator]:
-        return {}
-
-    def _generator(self, model: str) -> ImageGenerator:
-        if model not in self._generators:
-            pipeline = self._base if model == BASE else self._guided
-            self._generators[model] = ImageGenerator(
-                pipeline, self._evaluate.sampler, batch=self._evaluate.batch, seed=self._evaluate.seed
-            )
-        return self._generators[model]
+        return with_negative(pipeline, moved(unet, like.device, like.dtype), self._evaluate.sampler.guidance)
 
     def _draw_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         model, samples = payload["model"], self._evaluate.samples_per_prompt
         tasks = [(prompt, sample) for prompt in payload["prompts"] for sample in range(samples)]
-        pngs = self._stored(tasks) if model == BASE else self._drawn(model, tasks)
+        pngs = self._stored(model, tasks)
         ids = {prompt: prompt_id(prompt) for prompt, _ in tasks}
         name = f"{model}-{payload['number']:05d}.parquet"
         rows = [
@@ -173,17 +209,17 @@ class EvaluateUnits:
         self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, pngs))
         return {"images": len(tasks), "files": [f"images-{name}", f"scores-{name}"]}
 
-    def _drawn(self, model: str, tasks: Sequence[Task]) -> list[bytes]:
-        return [png_bytes(image) for image in self._generator(model).images(tasks)] if tasks else []
+    def _drawn(self, name: str, tasks: Sequence[Task]) -> list[bytes]:
+        return [png_bytes(image) for image in self._model(name).generator.images(tasks)]
 
-    def _stored(self, tasks: Sequence[Task]) -> list[bytes]:
-        """The base model's images, from the store where another run has left them."""
-        store = image_store(self._job.store, self._job.config, self._job.weights.base.digest)
+    def _stored(self, name: str, tasks: Sequence[Task]) -> list[bytes]:
+        """A model's images, from the store where another evaluation has left them."""
+        store = image_store(self._job.store, self._job.config, self._models[name])
         store.refresh()
         keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
         missing = store.missing(keyed)
         if missing:
-            drawn = self._drawn(BASE, [keyed[key] for key in missing])
+            drawn = self._drawn(name, [keyed[key] for key in missing])
             store.append(pa.table({"key": missing, "png": pa.array(drawn, pa.binary())}))
             store.refresh()
         pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
@@ -218,7 +254,8 @@ class EvaluateUnits:
         latents = latent_stores(self._job.store, self._job.config)
         for store in latents.values():
             store.refresh()
-        return HeldoutGaps(self._base, self._tuned, latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
+        base, tuned = self._base.pipeline, self._model(TUNED).pipeline
+        return HeldoutGaps(base, tuned, latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
 
 
 def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefopt.config.evaluate import EvaluateConfig
+from prefopt.config.evaluate import TUNED, EvaluateConfig
 from prefopt.evaluation import wording
 from prefopt.evaluation.hpsv2 import StyleScores, style_scores
-from prefopt.evaluation.results import BASE, TUNED, Comparison, Results, estimate_record, model_record
-from prefopt.evaluation.sets import DrawnSet, Scores, SetFigures, set_figures
+from prefopt.evaluation.results import Comparison, Results, Scores, estimate_record, models_record
+from prefopt.evaluation.sets import DrawnSet, SetFigures, set_figures
 from prefopt.evaluation.slices import TEST, Slice, make_slices
 
 
@@ -19,7 +19,7 @@ class Breakdown:
     sets: list[SetFigures] = field(default_factory=list)
     """In the order of evaluate.prompt_sets."""
     slices: list[Slice] = field(default_factory=list)
-    """Reward by reward, set by set, by label."""
+    """Model by model, reward by reward, set by set, by label."""
     labels_left_out: int = 0
     """Labels without a slice, since their set has too many."""
     styles: list[StyleScores] = field(default_factory=list)
@@ -37,10 +37,14 @@ def make_breakdown(
     names: Sequence[str],
     sets: Sequence[DrawnSet],
     in_training: Sequence[int | None],
+    models: Sequence[str] = (TUNED,),
 ) -> Breakdown:
-    """Compare on every set, slice and style. `names` [n] are the prompt ids of all images, in the order of scores."""
-    slices, left_out = make_slices(config, scores, names, sets)
-    figures = [set_figures(config, scores, names, drawn, seen) for drawn, seen in zip(sets, in_training, strict=True)]
+    """Compare models with the base on every set, slice and style. `names` [n] are the prompt ids of all images, in the
+    order of scores."""
+    slices, left_out = make_slices(config, scores, names, sets, models)
+    figures = [
+        set_figures(config, scores, names, drawn, models, seen) for drawn, seen in zip(sets, in_training, strict=True)
+    ]
     return Breakdown(figures, slices, left_out, style_scores(scores, sets))
 
 
@@ -70,10 +74,15 @@ def shown_breakdown(found: Breakdown, results: Results, level: float) -> dict[st
         "notes": notes,
         "labels_left_out": found.labels_left_out,
         "test": TEST,
+        "models": list(results.models),
         "rewards": [
             {
                 "name": comparison.reward,
-                "sets": [_set_row(figures, comparison.reward) for figures in found.sets],
+                "sets": [
+                    _set_row(figures, of_model, comparison.reward)
+                    for figures in found.sets
+                    for of_model in figures.models.values()
+                ],
                 "slices": [
                     {"found": one, "verdict": wording.OUTCOMES[one.outcome(level)]}
                     for one in found.slices
@@ -93,7 +102,7 @@ def _set(figures: SetFigures, tie_rule: str) -> dict[str, Any]:
         "skipped": dict(figures.prompts.skipped),
         "repeated": figures.prompts.repeated,
         "in_training": figures.in_training,
-        **model_record(figures.comparisons, tie_rule),
+        **models_record(figures.models, tie_rule),
     }
 
 
@@ -103,7 +112,7 @@ def _slice(found: Slice, tie_rule: str) -> dict[str, Any]:
         "by": found.by,
         "label": found.label,
         "reward": found.reward,
-        "model": TUNED,
+        "model": found.model,
         "prompts": found.prompts,
         "prompts_won": found.won,
         "prompts_lost": found.lost,
@@ -121,8 +130,8 @@ def _styles(found: Sequence[StyleScores]) -> dict[str, Any]:
     return made
 
 
-def _set_row(figures: SetFigures, reward: str) -> dict[str, Any]:
-    comparison: Comparison = next(one for one in figures.comparisons if one.reward == reward)
+def _set_row(figures: SetFigures, comparisons: Sequence[Comparison], reward: str) -> dict[str, Any]:
+    comparison = next(one for one in comparisons if one.reward == reward)
     return {
         "name": figures.prompts.name,
         "prompts": len(figures.prompts.prompts),
@@ -132,14 +141,12 @@ def _set_row(figures: SetFigures, reward: str) -> dict[str, Any]:
 
 
 def _style_rows(found: Sequence[StyleScores], reward: str) -> list[dict[str, Any]]:
-    """A row per style and one for the average, with both models' scores."""
+    """A row per style and one for the average, with all models' scores, the base's first."""
     rows = []
     for name in dict.fromkeys(one.set for one in found):
-        both = {one.model: one for one in found if (one.set, one.reward) == (name, reward)}
-        base, tuned = both[BASE], both[TUNED]
+        models = [one for one in found if (one.set, one.reward) == (name, reward)]
         rows += [
-            {"set": name, "style": style, "base": value, "tuned": tuned.styles[style]}
-            for style, value in base.styles.items()
+            {"set": name, "style": style, "scores": [one.styles[style] for one in models]} for style in models[0].styles
         ]
-        rows.append({"set": name, "style": "average", "base": base.average, "tuned": tuned.average})
+        rows.append({"set": name, "style": "average", "scores": [one.average for one in models]})
     return rows

@@ -87,8 +87,8 @@ def reliability_chart(reliability: Reliability) -> Markup | None:
     return chart("reliability", "Reliability diagram of the soft preference alpha", draw)
 
 
-def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
-    """Win rates with their intervals, one row per reward, the headline on top."""
+def forest_chart(comparisons: Sequence[Comparison], name: str) -> Markup:
+    """Win rates of a model with their intervals, one row per reward, the headline on top."""
 
     def draw(axes: Axes) -> None:
         axes.axvline(0.5, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -111,11 +111,11 @@ def forest_chart(comparisons: Sequence[Comparison]) -> Markup:
         for label in axes.get_yticklabels():
             label.set_color(INK)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("win rate of the tuned model (dashed: no difference)")
+        axes.set_xlabel(f"win rate of {name} (dashed: no difference)")
         axes.spines["left"].set_visible(False)
         axes.grid(False, axis="y")
 
-    return chart("forest", "Win rates of the tuned model by reward", draw, height=0.75 + 0.34 * len(comparisons))
+    return chart("forest", f"Win rates of {name} by reward", draw, height=0.75 + 0.34 * len(comparisons))
 
 
 def curve_chart(

@@ -2,22 +2,20 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.root import ModelConfig
 from prefopt.data.ids import row_normal
-from prefopt.errors import ConfigError, GuardError, InputError
+from prefopt.errors import ConfigError, GuardError
 from prefopt.models.families import Pipeline
-from prefopt.models.identity import MODEL_INDEX
-from prefopt.models.loading import load_pipeline, moved, reading
-from prefopt.models.sources import WeightsSource, base_weights
+from prefopt.models.loading import load_pipeline, moved
+from prefopt.models.sources import WeightsSource
 from prefopt.models.unets import load_adapter, load_unet
 
 Task = tuple[str, int]
@@ -38,38 +36,14 @@ def make_scheduler(name: str, config: Any) -> Any:
     raise ValueError(f"scheduler must be ddim or dpmsolver++, got {name!r}")
 
 
-def load_tuned(base: Pipeline, model: ModelConfig, directory: Path, below: WeightsSource | None = None) -> Pipeline:
-    """The base pipeline with a tuned UNet (a diffusers directory) or with LoRA weights; other parts are shared.
-
-    LoRA weights lie on the UNet of `below`, by default the base's. Raises InputError if the directory holds neither.
-    """
+def with_weights(base: Pipeline, model: ModelConfig, weights: WeightsSource, onto: WeightsSource) -> Pipeline:
+    """The pipeline of `model`, which `onto` describes, with the UNet or the adapters of a source in it; its other parts
+    are shared. InputError as `prefopt.models.unets.load_unet`."""
     shared = {name: part for name, part in base.components.items() if name not in ("unet", "scheduler")}
-    try:
-        unet = _tuned_unet(directory, below or base_weights(model))
-    except InputError as error:
-        raise InputError(
-            f"Cannot load the tuned model in {directory.name}. {error} Run the train stage again."
-        ) from None
+    unet = load_unet(weights.below, onto)
+    if weights.onto is not None:
+        load_adapter(unet, weights, "compared")
     return load_pipeline(model, unet=moved(unet, base.unet.device, base.unet.dtype), **shared)
-
-
-def _tuned_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
-    if (directory / MODEL_INDEX).is_file():
-        with reading("its UNet"):
-            unet = UNet2DConditionModel.from_pretrained(
-                str(directory), subfolder="unet", use_safetensors=True, low_cpu_mem_usage=False
-            )
-        return unet.requires_grad_(False).eval()
-    unet = load_unet(below, below)
-    load_adapter(unet, WeightsSource(directory.name, str(directory), None, "", below), "tuned")
-    return unet
-
-
-def whole_unet(directory: Path, below: WeightsSource) -> UNet2DConditionModel:
-    """A tuned model's UNet without adapters: LoRA weights are merged into the UNet of `below`."""
-    if (directory / MODEL_INDEX).is_file():
-        return _tuned_unet(directory, below)
-    return load_unet(WeightsSource(directory.name, str(directory), None, "", below), below)
 
 
 class ImageGenerator:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prefopt.evaluation.sets import DrawnSet, Scores
+from prefopt.evaluation.results import Scores
+from prefopt.evaluation.sets import DrawnSet
 from prefopt.evaluation.statistics import Floats
 from prefopt.prompts import STYLES
 

@@ -26,8 +26,9 @@ def display_name(path: str) -> str:
     return path
 
 
-def shown_config(config: RunConfig) -> str:
-    """The config as YAML, without what cannot change a result: names, places, workers, sizes of work units."""
+def shown_config(config: RunConfig, *, tuned_here: bool = True) -> str:
+    """The config as YAML, without what cannot change a result: names, places, workers, sizes of work units; and
+    without the branches of stages that took no part."""
     tree: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=_LEFT_OUT)
     for branch, name in _MODEL_PLACES:
         if tree[branch][name] is not None:
@@ -41,6 +42,9 @@ def shown_config(config: RunConfig) -> str:
     for chosen in tree["evaluate"]["prompt_sets"]:
         if "path" in chosen:
             chosen["path"] = display_name(chosen["path"])
+    tree["evaluate"]["models"] = {name: display_name(place) for name, place in tree["evaluate"]["models"].items()}
+    if not tuned_here:
+        tree = {name: branch for name, branch in tree.items() if name in ("model", "evaluate")}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=False, width=88)
 
 

@@ -10,10 +10,11 @@ from prefopt import __version__
 from prefopt.card.counts import Counts
 from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
-from prefopt.evaluation import wording
+from prefopt.evaluation import groups, wording
 from prefopt.evaluation.breakdown import Breakdown, shown_breakdown
 from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
+from prefopt.evaluation.ranking import TEST, Rank
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Changed, Shown
 from prefopt.evaluation.training import course, training_panels
@@ -23,11 +24,9 @@ from prefopt.scoring.reliability import Reliability
 
 
 @dataclass(frozen=True)
-class ReportInputs:
-    """All that a report shows."""
+class RunPart:
+    """What a report shows of the run that tuned the model."""
 
-    config: RunConfig
-    results: Results
     card: Counts
     steps: Sequence[Mapping[str, Any]]
     """The lines of steps.jsonl."""
@@ -35,15 +34,27 @@ class ReportInputs:
     """The lines of health.jsonl."""
     reliability: Reliability | None
     """Of alpha on the validation split; None without an alpha."""
-    showcase: Sequence[Shown]
     manifests: Mapping[str, Manifest]
     """Of the stages before this one, in order."""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that a report shows."""
+
+    config: RunConfig
+    results: Results
     prompts: int
+    showcase: Sequence[Shown]
+    run: RunPart | None
+    """None where models that no run of this directory tuned are compared."""
     breakdown: Breakdown = field(default_factory=Breakdown)
     gained: Sequence[Changed] = ()
     """Prompts with the largest gain of the headline reward, the largest first."""
     lost: Sequence[Changed] = ()
     """Prompts with the largest loss, the largest first."""
+    weights: Sequence[tuple[str, str, str]] = ()
+    """Of every model that is compared without a run: its name, where it comes from, and its digest."""
 
 
 def render_html(inputs: ReportInputs) -> str:
@@ -71,31 +82,51 @@ def _markdown_cell(text: object) -> str:
 def _values(inputs: ReportInputs) -> dict[str, Any]:
     config, results = inputs.config, inputs.results
     level = config.evaluate.bootstrap.level
-    name, arxiv = TITLES[config.train.objective.name]
     return {
+        **(_run_values(inputs.run, config, results) if inputs.run else {"run": None}),
         "version": __version__,
         "config": config,
         "results": results,
-        "card": inputs.card,
         "prompts": inputs.prompts,
         "level": f"{100.0 * level:g}%",
-        "objective": name,
-        "arxiv": arxiv,
-        "method": wording.METHODS[config.train.method],
+        "title": wording.title(config, results, tuned_here=inputs.run is not None),
         "model": wording.model_name(config),
         "headline": wording.headline(results, inputs.prompts, level, inputs.breakdown.origin),
         "side_effects": wording.side_effects(results.comparisons),
-        "caution": wording.caution(config),
-        "accuracy_sentence": wording.accuracy_sentence(results, config),
-        "course": course(inputs.steps, inputs.verdicts),
+        "ranking_sentence": wording.ranking_sentence(results.ranking, level),
+        "caution": wording.caution(config) if inputs.run else "",
         "rows": [_row(found, config) for found in results.comparisons],
-        "reliability": inputs.reliability,
-        "alpha_rewards": ", ".join(config.score.alpha.members()) if config.score.alpha else "",
+        "models": [_model(rank, results, level) for rank in results.ranking],
+        "ranking_test": TEST,
+        "names": [wording.called(name) for name in results.models],
         "origins": wording.origins([found.prompts for found in inputs.breakdown.sets], config.evaluate.split),
         "breakdown": shown_breakdown(inputs.breakdown, results, level),
-        "stages": stage_rows(inputs.manifests),
+        "weights": inputs.weights,
+    }
+
+
+def _run_values(run: RunPart, config: RunConfig, results: Results) -> dict[str, Any]:
+    name, arxiv = TITLES[config.train.objective.name]
+    return {
+        "run": run,
+        "card": run.card,
+        "objective": name,
+        "arxiv": arxiv,
+        "method": wording.METHODS[config.train.method],
+        "accuracy_sentence": wording.accuracy_sentence(results, config),
+        "group_test": groups.TEST,
+        "group_outcomes": wording.GROUP_OUTCOMES,
+        "course": course(run.steps, run.verdicts),
+        "reliability": run.reliability,
+        "alpha_rewards": ", ".join(config.score.alpha.members()) if config.score.alpha else "",
+        "stages": stage_rows(run.manifests),
         "detected": next((found for found in results.detections if found.auroc), None),
     }
+
+
+def _model(rank: Rank, results: Results, level: float) -> dict[str, Any]:
+    """A row of the table of models."""
+    return {"rank": rank, "found": results.models[rank.model], "verdict": wording.OUTCOMES[rank.outcome(level)]}
 
 
 def _row(found: Comparison, config: RunConfig) -> dict[str, Any]:
@@ -108,20 +139,26 @@ def _row(found: Comparison, config: RunConfig) -> dict[str, Any]:
 
 def _figures(inputs: ReportInputs) -> dict[str, Any]:
     return {
-        "shown_config": shown_config(inputs.config),
-        "libraries": environments(inputs.manifests),
-        "forest": forest_chart(inputs.results.comparisons),
+        **(_run_figures(inputs.run, inputs.config, inputs.results) if inputs.run else {}),
+        "shown_config": shown_config(inputs.config, tuned_here=inputs.run is not None),
+        "forest": forest_chart(inputs.results.comparisons, wording.called(inputs.results.comparisons[0].model)),
+        "showcase": inputs.showcase,
+        "gained": inputs.gained,
+        "lost": inputs.lost,
+    }
+
+
+def _run_figures(run: RunPart, config: RunConfig, results: Results) -> dict[str, Any]:
+    return {
+        "libraries": environments(run.manifests),
         "detections": [
             {
                 "found": found,
                 "histogram": histogram_chart(found),
                 "roc": roc_chart(found) if found.roc is not None else None,
             }
-            for found in inputs.results.detections
+            for found in results.detections
         ],
-        "reliability_chart": reliability_chart(inputs.reliability) if inputs.reliability else None,
-        "panels": training_panels(inputs.steps, inputs.verdicts, inputs.config.train.guard.budget),
-        "showcase": inputs.showcase,
-        "gained": inputs.gained,
-        "lost": inputs.lost,
+        "reliability_chart": reliability_chart(run.reliability) if run.reliability else None,
+        "panels": training_panels(run.steps, run.verdicts, config.train.guard.budget),
     }

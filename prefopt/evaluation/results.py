@@ -1,17 +1,20 @@
 """Figures of an evaluation, and their form in metrics.json."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from prefopt.config.evaluate import EvaluateConfig
+from prefopt.config.evaluate import BASE, TUNED, EvaluateConfig
+from prefopt.evaluation.groups import TEST, GroupAccuracy
 from prefopt.evaluation.minority import Detection
+from prefopt.evaluation.ranking import Rank, ranking_record
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate, win_points
 
 SCHEMA_VERSION = 1
-BASE, TUNED = "base", "tuned"
+Scores = Mapping[str, Mapping[str, Floats]]
+"""Scores by reward and model, [n] in the order of the images."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Comparison:
     median: dict[str, float]
     gain: Estimate
     """Mean of the tuned model's score minus the base's."""
+    model: str = TUNED
+    """The tuned model's name."""
 
     @property
     def outcome(self) -> str:
@@ -46,26 +51,34 @@ class Results:
 
     base_name: str
     tie_rule: str
-    comparisons: list[Comparison]
-    """In the order of evaluate.rewards: the first is the headline."""
+    models: dict[str, list[Comparison]]
+    """Of every model with the base, in the order of evaluate.rewards: the first is the headline. The first model is
+    what the report is about."""
     accuracy: Estimate | None
     accuracy_pairs: int
     detections: list[Detection]
     """The metric that training used first."""
+    ranking: list[Rank] = field(default_factory=list)
+    """Of several models."""
+    groups: list[GroupAccuracy] = field(default_factory=list)
+    """Of several annotator groups."""
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Of the model that the report is about."""
+        return next(iter(self.models.values()))
 
 
-def compare(
-    config: EvaluateConfig, scores: Mapping[str, Mapping[str, Floats]], prompts: Sequence[str]
-) -> list[Comparison]:
-    """Comparisons from scores[reward][model] [n] and the prompt of each of the n images."""
+def compare(config: EvaluateConfig, scores: Scores, prompts: Sequence[str], model: str = TUNED) -> list[Comparison]:
+    """A model with the base, by reward. `prompts` [n] are the prompts of the images."""
     how = Resampling(config.bootstrap, config.seed)
-    return [_compare(config, name, scores[name], prompts, how) for name in config.rewards]
+    return [_compare(config, name, scores[name], prompts, how, model) for name in config.rewards]
 
 
 def _compare(
-    config: EvaluateConfig, name: str, scores: Mapping[str, Floats], prompts: Sequence[str], how: Resampling
+    config: EvaluateConfig, name: str, scores: Mapping[str, Floats], prompts: Sequence[str], how: Resampling, model: str
 ) -> Comparison:
-    base, tuned = scores[BASE], scores[TUNED]
+    base, tuned = scores[BASE], scores[model]
 
     def estimate(values: Floats, what: str) -> Estimate:
         return mean_estimate(values, prompts, how, f"{what} {name}")
@@ -78,6 +91,7 @@ def _compare(
         mean={BASE: float(np.mean(base)), TUNED: float(np.mean(tuned))},
         median={BASE: float(np.median(base)), TUNED: float(np.median(tuned))},
         gain=estimate(tuned - base, "gain"),
+        model=model,
     )
 
 
@@ -86,19 +100,21 @@ def metrics(results: Results) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "base": results.base_name,
-        **model_record(results.comparisons, results.tie_rule),
+        **models_record(results.models, results.tie_rule),
+        "ranking": ranking_record(results.ranking) if results.ranking else None,
         "minority": _minority(results.detections),
         "accuracy_heldout": estimate_record(results.accuracy) if results.accuracy else None,
+        "accuracy_by_group": _groups(results.groups) if results.groups else None,
         "diversity": None,
         "distance_from_base": None,
     }
 
 
-def model_record(comparisons: Sequence[Comparison], tie_rule: str) -> dict[str, Any]:
+def models_record(models: Mapping[str, Sequence[Comparison]], tie_rule: str) -> dict[str, Any]:
     """The entries `models` and `base_scores`, over all prompts or over those of a set."""
     return {
         "models": {
-            TUNED: {
+            model: {
                 found.reward: {
                     "mean": found.mean[TUNED],
                     "median": found.median[TUNED],
@@ -106,11 +122,28 @@ def model_record(comparisons: Sequence[Comparison], tie_rule: str) -> dict[str, 
                 }
                 for found in comparisons
             }
+            for model, comparisons in models.items()
         },
         "base_scores": {
-            found.reward: {"mean": found.mean[BASE], "median": found.median[BASE]} for found in comparisons
+            found.reward: {"mean": found.mean[BASE], "median": found.median[BASE]}
+            for found in next(iter(models.values()))
         },
     }
+
+
+def _groups(found: Sequence[GroupAccuracy]) -> dict[str, Any]:
+    rows = [
+        {
+            "group": one.group,
+            "votes": one.votes,
+            "with_majority": one.with_majority,
+            "accuracy": estimate_record(one.accuracy),
+            "p": one.p,
+            "p_holm": one.adjusted,
+        }
+        for one in found
+    ]
+    return {"test": TEST, "rows": rows}
 
 
 def _minority(detections: Sequence[Detection]) -> dict[str, Any] | None:

@@ -1,18 +1,15 @@
 """Where the images of each prompt set lie among all images, and how the set's comparisons came out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefopt.config.evaluate import EvaluateConfig
-from prefopt.evaluation.results import Comparison, compare
+from prefopt.evaluation.results import Comparison, Scores, compare
 from prefopt.evaluation.statistics import Floats
 from prefopt.prompts import PromptList
-
-Scores = Mapping[str, Mapping[str, Floats]]
-"""Scores by reward and model, [n] in the order of the images."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ class SetFigures:
     """What was measured on one prompt set."""
 
     prompts: PromptList
-    comparisons: list[Comparison]
-    """In the order of evaluate.rewards."""
+    models: dict[str, list[Comparison]]
+    """Of every model with the base, in the order of evaluate.rewards."""
     in_training: int | None = None
     """Prompts that the training split holds too; None for held-out prompts, which it cannot hold."""
 
@@ -60,7 +57,10 @@ def set_figures(
     scores: Scores,
     names: Sequence[str],
     drawn: DrawnSet,
+    models: Sequence[str],
     in_training: int | None = None,
 ) -> SetFigures:
-    """Compare base and tuned model on one set. `names` [n] are the prompt ids of all images."""
-    return SetFigures(drawn.prompts, compare(config, drawn.scores(scores), drawn.names(names)), in_training)
+    """Compare models with the base on one set. `names` [n] are the prompt ids of all images."""
+    mine, prompts = drawn.scores(scores), drawn.names(names)
+    found = {model: compare(config, mine, prompts, model) for model in models}
+    return SetFigures(drawn.prompts, found, in_training)

@@ -1,6 +1,6 @@
 """Pairs of images that a report shows side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from prefopt.config.evaluate import EvaluateConfig
 from prefopt.data.ids import prompt_id
 from prefopt.data.storage import Storage
 from prefopt.evaluation.generation import open_png, png_bytes
-from prefopt.evaluation.results import BASE, TUNED
 from prefopt.evaluation.statistics import Floats
 from prefopt.page.pictures import SMALL_SIDE, data_uri
 
@@ -35,11 +34,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Shown:
-    """The first sample of a prompt from both models."""
+    """The first sample of a prompt from each model."""
 
     prompt: str
-    base: Picture
-    tuned: Picture
+    pictures: dict[str, Picture]
+    """By model, the base's first."""
+
+    def leads(self, model: str) -> bool:
+        """Whether a model's picture has a higher score than all others."""
+        mine = self.pictures[model].score
+        return all(mine > picture.score for name, picture in self.pictures.items() if name != model)
 
 
 @dataclass(frozen=True)
@@ -48,38 +52,38 @@ class Changed:
 
     shown: Shown
     gain: float
-    """Mean of the tuned model's score minus the base's, over the prompt's images."""
+    """Mean of the model's score minus the base's, over the prompt's images."""
 
 
 def read_showcase(
-    output: Storage, prompts: Sequence[str], places: Sequence[int], config: EvaluateConfig
+    output: Storage, prompts: Sequence[str], places: Sequence[int], config: EvaluateConfig, models: Sequence[str]
 ) -> list[Shown]:
     """The first sample of the prompts at these places among all evaluated ones; only their units are read."""
-    pictures: dict[str, dict[str, Picture]] = {BASE: {}, TUNED: {}}
+    pictures: dict[str, dict[str, Picture]] = {model: {} for model in models}
     chosen = {prompts[place] for place in places}
     for model, found in pictures.items():
         for unit in sorted({place // config.unit_prompts for place in places}):
             images = output.read_table(f"images-{model}-{unit:05d}.parquet")
             scores = output.read_table(f"scores-{model}-{unit:05d}.parquet")
             found |= _pictures(images, scores, chosen, config.rewards[0])
-    return [Shown(prompts[place], pictures[BASE][prompts[place]], pictures[TUNED][prompts[place]]) for place in places]
+    return [Shown(prompts[place], {model: pictures[model][prompts[place]] for model in models}) for place in places]
 
 
 def read_changed(
-    output: Storage, prompts: Sequence[str], gains: Floats, config: EvaluateConfig
+    output: Storage, prompts: Sequence[str], gains: Floats, config: EvaluateConfig, models: Sequence[str]
 ) -> tuple[list[Changed], list[Changed]]:
     """Prompts with the largest gains and with the largest losses, at most MOST_CHANGED of each; gains [prompts]."""
     up, down = most_changed(gains, MOST_CHANGED)
-    shown = read_showcase(output, prompts, [*up, *down], config)
+    shown = read_showcase(output, prompts, [*up, *down], config, models)
     found = [Changed(one, float(gains[place])) for one, place in zip(shown, [*up, *down], strict=True)]
     return found[: len(up)], found[len(up) :]
 
 
-def prompt_gains(scores: Mapping[str, Floats], names: Sequence[str], prompts: Sequence[str]) -> Floats:
-    """The mean gain of each prompt [prompts], from scores[model] [n] and the prompt id of each of the n images."""
+def prompt_gains(gains: Floats, names: Sequence[str], prompts: Sequence[str]) -> Floats:
+    """The mean gain of each prompt [prompts], from the gain [n] and the prompt id of each of the n images."""
     place = {prompt_id(prompt): number for number, prompt in enumerate(prompts)}
     at = np.array([place[name] for name in names])
-    sums = np.bincount(at, weights=scores[TUNED] - scores[BASE], minlength=len(prompts))
+    sums = np.bincount(at, weights=gains, minlength=len(prompts))
     return sums / np.bincount(at, minlength=len(prompts))
 
 

@@ -3,20 +3,36 @@
 from collections.abc import Sequence
 
 from prefopt.config import RunConfig
+from prefopt.config.evaluate import TUNED
 from prefopt.evaluation.lineage import display_name
+from prefopt.evaluation.ranking import Rank
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.statistics import Estimate
 from prefopt.models.identity import EMBEDDED
+from prefopt.objectives.titles import TITLES
 from prefopt.page.formats import ends, percent
 from prefopt.prompts import PromptList
 
 OUTCOMES = {"better": "better", "worse": "worse", "undecided": "no difference shown"}
+GROUP_OUTCOMES = {"gains": "gains", "loses": "loses", "undecided": "no change shown"}
 METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
+
+
+def called(model: str) -> str:
+    """A compared model as sentences call it."""
+    return "the tuned model" if model == TUNED else model
 
 
 def model_name(config: RunConfig) -> str:
     """The base model as it is called in print."""
     return "the embedded world" if config.model.path == EMBEDDED else display_name(config.model.path)
+
+
+def title(config: RunConfig, results: Results, *, tuned_here: bool) -> str:
+    """What a report is about."""
+    if tuned_here:
+        return f"{TITLES[config.train.objective.name][0]} on {model_name(config)}"
+    return f"{_list(list(results.models))} against {model_name(config)}"
 
 
 def interval(estimate: Estimate, level: float) -> str:
@@ -29,15 +45,29 @@ def interval(estimate: Estimate, level: float) -> str:
 def headline(results: Results, prompts: int, level: float, what: str = "held-out prompt") -> str:
     """The verdict in one sentence; `what` the prompts are, as a noun."""
     found = results.comparisons[0]
+    name = called(found.model)
+    base = "its base" if found.model == TUNED else "the base"
     meaning = {
-        "better": "so the tuned model is better than its base on this reward",
-        "worse": "so the tuned model is worse than its base on this reward",
+        "better": f"so {name} is better than {base} on this reward",
+        "worse": f"so {name} is worse than {base} on this reward",
         "undecided": "so a difference between the two models cannot be told on this reward",
     }[found.outcome]
     return (
-        f"On {prompts:,} {what}{'s' if prompts != 1 else ''}, the tuned model wins {percent(found.wins.value)}"
-        f" of comparisons with its base on {found.reward} ({interval(found.wins, level)}), {meaning}."
+        f"On {prompts:,} {what}{'s' if prompts != 1 else ''}, {name} wins {percent(found.wins.value)}"
+        f" of comparisons with {base} on {found.reward} ({interval(found.wins, level)}), {meaning}."
     )
+
+
+def ranking_sentence(ranking: Sequence[Rank], level: float) -> str:
+    """Which of several models are better than the base; empty for one model."""
+    if not ranking:
+        return ""
+    parts = []
+    for outcome, words in (("better", "better"), ("worse", "worse"), ("undecided", "not told apart from it")):
+        names = [f"{one.model} ({percent(one.win_rate)})" for one in ranking if one.outcome(level) == outcome]
+        if names:
+            parts.append(f"{words}: {_list(names)}")
+    return f"Of {len(ranking)} models that are compared with the base, corrected for their number, {'; '.join(parts)}."
 
 
 def short_verdict(found: Comparison) -> str:

@@ -113,13 +113,19 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def with_absolute_places(config: RunConfig) -> RunConfig:
     """The same config, its directories of models named so that a process in another directory finds them."""
-    model, train, rewards, score = config.model, config.train, config.rewards, config.score
+    model, train, rewards, score, evaluate = config.model, config.train, config.rewards, config.score, config.evaluate
     if score.panel:
         snapshots = tuple(str(_absolute(place)) for place in score.panel.snapshots)
         score = score.model_copy(update={"panel": score.panel.model_copy(update={"snapshots": snapshots})})
+    if evaluate.negative:
+        negative = {"weights_from": _absolute(evaluate.negative.weights_from)}
+        evaluate = evaluate.model_copy(update={"negative": evaluate.negative.model_copy(update=negative)})
     return config.model_copy(
         update={
             "score": score,
+            "evaluate": evaluate.model_copy(
+                update={"models": {name: str(_absolute(place)) for name, place in evaluate.models.items()}}
+            ),
             "rewards": rewards.model_copy(
                 update={"models": {name: _at_absolute_places(reward) for name, reward in rewards.models.items()}}
             ),

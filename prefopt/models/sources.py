@@ -25,10 +25,12 @@ from prefopt.models.identity import (
     model_digest,
     model_directory,
     refuse_pickles,
+    vae_digest,
 )
 
-LORA_BASE = "lora_base"
-"""In the train stage's summary: the digest of the full model that its adapter lies on."""
+LORA_BASE, PIPELINE = "lora_base", "pipeline"
+"""In the train stage's summary: the digests of the full model that its adapter lies on, and of the pipeline whose UNet
+it trained."""
 _RUN, _TRAIN, _MODEL = "run.json", "train", "model"
 
 
@@ -45,6 +47,8 @@ class WeightsSource:
     digest: str
     onto: "WeightsSource | None" = None
     """The full model that the adapters belong to; None for a full model."""
+    pipeline: str | None = None
+    """The digest of the pipeline whose other parts a tuned UNet was written with, where a run tells it."""
 
     @property
     def below(self) -> "WeightsSource":
@@ -128,10 +132,46 @@ def snapshot_weights(config: RunConfig) -> tuple[WeightsSource, ...]:
     return tuple(found)
 
 
+def compared_weights(config: RunConfig) -> dict[str, WeightsSource]:
+    """The models that `evaluate.models` names, by name. Raises InputError as `training_weights`."""
+    if not config.evaluate.models:
+        return {}
+    weights = training_weights(config)
+    bases = [weights.base, weights.init.below]
+    return {
+        name: find_weights(place, f"evaluate.models.{name}", bases) for name, place in config.evaluate.models.items()
+    }
+
+
+def trained_weights(train: Storage, bases: Sequence[WeightsSource], name: str, field: str) -> WeightsSource:
+    """What a finished train stage made. InputError, naming the field, if it is an adapter of none of `bases`."""
+    manifest = read_manifest(train)
+    model = train.child(_MODEL)
+    place, files = model.path("") if model.local else model.uri, _model_files(manifest)
+    if LORA_WEIGHTS not in files:
+        digest = digest_of_files({path: sha256 for path, sha256 in files.items() if is_part_of_model(path)})
+        pipeline = manifest.summary.get(PIPELINE)
+        return WeightsSource(name, place, None, digest, pipeline=str(pipeline) if pipeline else None)
+    trained_on = manifest.summary.get(LORA_BASE)
+    base = next((base for base in bases if base.digest == trained_on), None)
+    if base is None:
+        known = " or ".join(f"{base.name} (digest {base.digest[:12]})" for base in dict.fromkeys(bases))
+        raise InputError(
+            f"{field}: the adapter of {name} was trained on a model with the digest {str(trained_on)[:12]}, not on"
+            f" {known}. Set model.path to the model that it was trained on."
+        )
+    return _adapter(name, place, files[LORA_WEIGHTS], base)
+
+
 def base_weights(model: ModelConfig) -> WeightsSource:
     """The base model as a source of weights. InputError as `model_digest`."""
     name = "prefopt's embedded world" if model.path == EMBEDDED else _shown(model.path)
     return WeightsSource(name, model_directory(model), model.revision, model_digest(model))
+
+
+def pipeline_digest(model: ModelConfig) -> str:
+    """A digest of a whole pipeline, its VAE replaced where the config does. InputError as `model_digest`."""
+    return canonical_hash({"model": model_digest(model), "vae": vae_digest(model)})
 
 
 def find_weights(name: str, field: str, bases: Sequence[WeightsSource]) -> WeightsSource:
@@ -188,21 +228,7 @@ def _earlier_run(run: Storage, field: str, bases: Sequence[WeightsSource]) -> We
     stage = run.child(f"{_TRAIN}/{key[:12]}") if key else run
     if not key or not is_complete(stage, key):
         raise InputError(f"{field}: the run in {run.uri} has no finished train stage. Run `prefopt train` there first.")
-    manifest = read_manifest(stage)
-    name, model = _shown(run.uri), stage.child(_MODEL)
-    place, files = model.path("") if model.local else model.uri, _model_files(manifest)
-    if LORA_WEIGHTS not in files:
-        digest = digest_of_files({path: sha256 for path, sha256 in files.items() if is_part_of_model(path)})
-        return WeightsSource(name, place, None, digest)
-    trained_on = manifest.summary.get(LORA_BASE)
-    base = next((base for base in bases if base.digest == trained_on), None)
-    if base is None:
-        known = " or ".join(f"{base.name} (digest {base.digest[:12]})" for base in dict.fromkeys(bases))
-        raise InputError(
-            f"{field}: the adapter of the run in {run.uri} was trained on a model with the digest"
-            f" {str(trained_on)[:12]}, not on {known}. Set model.path to the model that it was trained on."
-        )
-    return _adapter(name, place, files[LORA_WEIGHTS], base)
+    return trained_weights(stage, bases, _shown(run.uri), field)
 
 
 def _model_files(manifest: Manifest) -> dict[str, str]:

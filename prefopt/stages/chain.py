@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +39,16 @@ class StageOutcome:
 
 
 class Chain:
-    """The stages of one run in one directory."""
+    """Stages in one directory: those of a run, or of a comparison."""
 
     def __init__(
-        self, config: RunConfig, run_dir: str, *, start_engine: Callable[[], object], progress: "Progress"
+        self,
+        config: RunConfig,
+        run_dir: str,
+        *,
+        start_engine: Callable[[], object],
+        progress: "Progress",
+        stages: Mapping[str, StageSpec] = STAGES,
     ) -> None:
         """`start_engine` is called before the first stage that has work to do. ConfigError if nothing can be
         written to the run directory or the store; InputError if a source or the model is not there."""
@@ -53,7 +59,8 @@ class Chain:
         self._start_engine, self._progress = functools.cache(start_engine), progress
         self._outside: Outside = look_outside(config, self._store)
         self._keys: dict[str, str] = {}
-        for spec in STAGES.values():
+        self._stages = stages
+        for spec in stages.values():
             parents = {name: self._keys[name] for name in spec.parents}
             self._keys[spec.name] = stage_key(spec.name, spec.code_version, spec.slice(config, self._outside), parents)
 
@@ -67,7 +74,7 @@ class Chain:
 
     def run(self, stages: Iterable[str]) -> list[StageOutcome]:
         """Run these stages in order, skipping what is done. InputError if a stage lacks a parent's output."""
-        return [self._run_stage(STAGES[name]) for name in stages]
+        return [self._run_stage(self._stages[name]) for name in stages]
 
     def _run_stage(self, spec: StageSpec) -> StageOutcome:
         output = self.directory(spec.name)
@@ -93,7 +100,7 @@ class Chain:
         return StageContext(
             config=self._config,
             sources=self._outside.sources,
-            parents={name: self.finished(name, needed_by=stage) for name in STAGES[stage].parents},
+            parents={name: self.finished(name, needed_by=stage) for name in self._stages[stage].parents},
             output=self.directory(stage),
             store=self._store,
             logs=self._run.child(f"logs/{stage}"),

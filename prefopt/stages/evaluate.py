@@ -1,8 +1,7 @@
 """evaluate: images of base and tuned model, scored and compared; metrics.json, report.html and report.md."""
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,40 +10,29 @@ import pyarrow.compute as pc
 
 from prefopt.card.counts import count_data
 from prefopt.config import RunConfig
-from prefopt.config.evaluate import EvaluateConfig
+from prefopt.config.evaluate import BASE, TUNED, EvaluateConfig
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.framing import Framing
-from prefopt.data.ids import normalised_prompt, prompt_id
+from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
-from prefopt.distributed.evaluate import (
-    MODELS,
-    PROMPT_ROWS,
-    EvaluateUnits,
-    EvaluationJob,
-    accuracy_units,
-    image_units,
-)
-from prefopt.distributed.units import run_units
+from prefopt.distributed.evaluate import ComparedModel, accuracy_units
 from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pairs
-from prefopt.evaluation.breakdown import breakdown_metrics, make_breakdown
+from prefopt.evaluation.groups import GroupVote, group_accuracies, group_votes
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
-from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
-from prefopt.evaluation.results import Results, compare, metrics
-from prefopt.evaluation.sets import Scores, SetFigures, drawn_sets
-from prefopt.evaluation.showcase import prompt_gains, read_changed, read_showcase
+from prefopt.evaluation.report import ReportInputs, RunPart
+from prefopt.evaluation.results import Results
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
-from prefopt.models.sources import negative_weights, training_weights
-from prefopt.prompts import Heldout, PromptList, drawn_prompts, read_prompts
-from prefopt.rewards import reward_spec, reward_versions
+from prefopt.models.sources import compared_weights, negative_weights, trained_weights, training_weights
+from prefopt.prompts import Heldout, PromptList, read_prompts
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
+from prefopt.stages.compared import Drawn, draw, summary_of, write_results
 
-MODEL, MINORITY, STEPS, VERDICTS = "model", "minority.parquet", "steps.jsonl", "health.jsonl"
-PROMPTS, METRICS, REPORT, SUMMARY = "prompts-00000.parquet", "metrics.json", "report.html", "report.md"
+MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -55,55 +43,33 @@ def run(context: StageContext) -> StageResult:
     config, ingest = context.config, context.parents["ingest"]
     held_out, elsewhere = _split_pairs(ingest, config.evaluate)
     sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.evaluate.prompt_sets]
-    prompts = drawn_prompts(sets)
-    context.output.write_table(PROMPTS, prompt_table(sets))
-    pairs = _heldout(ingest, held_out, config)
-    files = _work(context, prompts, pairs)
-    names, scores = _read_scores(context, prompts)
-    drawn = drawn_sets(sets, prompts, config.evaluate.samples_per_prompt)
-    breakdown = make_breakdown(config.evaluate, scores, names, drawn, _in_training(sets, ingest))
-    results = _results(context, names, scores, pairs)
-    figures = {**metrics(results), **breakdown_metrics(breakdown, results.tie_rule)}
-    content = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    context.output.write_bytes(METRICS, content.encode())
-    gained, lost = read_changed(
-        context.output, prompts, prompt_gains(scores[config.evaluate.rewards[0]], names, prompts), config.evaluate
-    )
-    counts, _ = count_data(ingest, context.parents["inject"])
+    pairs, votes = _heldout(ingest, held_out, config)
+    drawn = draw(context, sets, _models(context), accuracy_units(pairs))
+    results, breakdown = _results(context, drawn, pairs, votes), drawn.breakdown(_in_training(sets, ingest))
+    gained, lost = drawn.changed()
     inputs = ReportInputs(
         config=config,
         results=results,
-        card=counts,
-        steps=_lines(context.parents["train"], STEPS),
-        verdicts=_lines(context.parents["train"], VERDICTS),
-        reliability=_reliability(context.parents["score"]),
-        showcase=read_showcase(
-            context.output, prompts, range(min(config.evaluate.grid_prompts, len(prompts))), config.evaluate
-        ),
-        manifests={name: parent.manifest for name, parent in context.parents.items()},
-        prompts=len(prompts),
+        prompts=len(drawn.prompts),
+        showcase=drawn.showcase(),
         breakdown=breakdown,
         gained=gained,
         lost=lost,
+        run=RunPart(
+            card=count_data(ingest, context.parents["inject"])[0],
+            steps=_lines(context.parents["train"], STEPS),
+            verdicts=_lines(context.parents["train"], VERDICTS),
+            reliability=_reliability(context.parents["score"]),
+            manifests={name: parent.manifest for name, parent in context.parents.items()},
+        ),
     )
-    context.output.write_bytes(REPORT, render_html(inputs).encode())
-    context.output.write_bytes(SUMMARY, render_markdown(inputs).encode())
-    images = len(MODELS) * len(prompts) * config.evaluate.samples_per_prompt
+    written = write_results(context, results, breakdown, inputs)
+    accuracy = {"accuracy_heldout": results.accuracy.value if results.accuracy else None}
     return StageResult(
-        rows=Rows(in_=images, out=images),
-        files=[PROMPTS, *files, METRICS, REPORT, SUMMARY],
-        summary={**_summary(results, len(prompts)), **_set_summary(breakdown.sets), **_versions(context)},
+        rows=Rows(in_=drawn.images, out=drawn.images),
+        files=[*drawn.files, *written],
+        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy},
     )
-
-
-def prompt_table(sets: Sequence[PromptList]) -> pa.Table:
-    """A row per prompt of each set, in the set's order (PROMPT_ROWS)."""
-    rows = [
-        {"prompt_id": prompt_id(row.prompt), "set": chosen.name, **vars(row)}
-        for chosen in sets
-        for row in chosen.prompts
-    ]
-    return pa.Table.from_pylist(rows, schema=PROMPT_ROWS)
 
 
 def _prompts(
@@ -144,82 +110,71 @@ def _split_pairs(ingest: StageOutput, evaluate: EvaluateConfig) -> tuple[list[di
     return rows, elsewhere
 
 
-def _heldout(ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig) -> list[HeldoutPair]:
-    """Test pairs for the implicit accuracy, labelled by the votes as they came, before any injected noise."""
+def _heldout(
+    ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig
+) -> tuple[list[HeldoutPair], list[GroupVote]]:
+    """Test pairs for the implicit accuracy and the votes on them, as they came, before any injected noise."""
     evaluate = config.evaluate
     if not evaluate.accuracy.pairs or not test:
-        return []
+        return [], []
     wanted = pa.array([row["pair_id"] for row in test])
     votes = []
     for file in ingest.manifest.files_like("votes-"):
-        table = ingest.storage.read_table(file, ["pair_id", "label", "latest"])
+        table = ingest.storage.read_table(file, ["pair_id", "label", "latest", "group"])
         votes += table.filter(pc.is_in(table["pair_id"], wanted)).to_pylist()
     images = read_tables(ingest, "images-", ["image_id", "height", "width"])
     seen = pa.array([row[side] for row in test for side in ("image_0", "image_1")], pa.string())
     framing = Framing.of(config.score.sizes, images.filter(pc.is_in(images["image_id"], seen)))
     told = config.score.size_conditioning
-    return heldout_pairs(test, votes, framing, told, most=evaluate.accuracy.pairs, seed=evaluate.seed)
+    pairs = heldout_pairs(test, votes, framing, told, most=evaluate.accuracy.pairs, seed=evaluate.seed)
+    return pairs, group_votes(pairs, test, votes)
 
 
-def _work(context: StageContext, prompts: list[str], pairs: list[HeldoutPair]) -> list[str]:
-    """Do all units in one pool of actors; returns the files they wrote."""
-    job = EvaluationJob(
-        config=context.config,
-        weights=training_weights(context.config),
-        negative=negative_weights(context.config),
-        rewards=tuple(reward_spec(name, context.config) for name in context.config.evaluate.rewards),
-        tuned=context.parents["train"].storage.child(MODEL),
-        output=context.output,
-        store=context.store,
-    )
-    receipts = run_units(
-        [*image_units(prompts, context.config.evaluate.unit_prompts), *accuracy_units(pairs)],
-        partial(EvaluateUnits, job),
-        receipts=context.output.child("work/receipts"),
-        cluster=context.config.cluster,
-        progress=context.progress,
-        what="images",
-        actors=True,
-    )
-    return [file for receipt in receipts for file in receipt["files"]]
+def _models(context: StageContext) -> list[ComparedModel]:
+    """The base, the tuned model and those that the config adds."""
+    config, train = context.config, context.parents["train"].storage
+    weights = training_weights(config)
+    tuned = trained_weights(train, [weights.base, weights.init.below], TUNED, "the train stage")
+    others = [ComparedModel.of(name, found, config.model) for name, found in compared_weights(config).items()]
+    return [
+        ComparedModel(BASE, weights.base, config.model),
+        ComparedModel(TUNED, tuned, config.model, negative_weights(config)),
+        *others,
+    ]
 
 
-def _results(context: StageContext, names: Sequence[str], scores: Scores, pairs: list[HeldoutPair]) -> Results:
+def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], votes: list[GroupVote]) -> Results:
     config = context.config
     how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
+    gaps = _gaps(context, pairs)
     return Results(
         base_name=display_name(config.model.path),
         tie_rule=config.evaluate.ties,
-        comparisons=compare(config.evaluate, scores, names),
-        accuracy=_accuracy(context, pairs, how),
+        models=drawn.comparisons(),
+        accuracy=_accuracy(gaps, pairs, how),
         accuracy_pairs=len(pairs),
         detections=_detections(context, how),
+        ranking=drawn.ranking(),
+        groups=group_accuracies(votes, gaps, how),
     )
 
 
-def _read_scores(context: StageContext, prompts: list[str]) -> tuple[list[str], dict[str, dict[str, Floats]]]:
-    """The prompt id of every image, and scores by reward and model in that order."""
-    rewards = context.config.evaluate.rewards
-    units = range(-(-len(prompts) // context.config.evaluate.unit_prompts))
-    scores: dict[str, dict[str, Floats]] = {name: {} for name in rewards}
-    names: list[str] = []
-    for model in MODELS:
-        table = pa.concat_tables(context.output.read_table(f"scores-{model}-{unit:05d}.parquet") for unit in units)
-        for reward in rewards:
-            rows = table.filter(pc.equal(table["reward"], reward))
-            scores[reward][model] = rows["score"].to_numpy().astype(np.float64)
-            names = rows["prompt_id"].to_pylist()
-    return names, scores
+def _gaps(context: StageContext, pairs: list[HeldoutPair]) -> dict[str, Floats]:
+    """The gaps z [draws] of every held-out pair."""
+    if not pairs:
+        return {}
+    files = [f"accuracy-{unit.payload['number']:05d}.parquet" for unit in accuracy_units(pairs)]
+    rows = pa.concat_tables(context.output.read_table(file, ["pair_id", "z"]) for file in files)
+    z = rows["z"].to_numpy().reshape(len(pairs), -1)
+    return dict(zip(rows["pair_id"].to_pylist()[:: z.shape[1]], z, strict=True))
 
 
-def _accuracy(context: StageContext, pairs: list[HeldoutPair], how: Resampling) -> Estimate | None:
+def _accuracy(gaps: Mapping[str, Floats], pairs: list[HeldoutPair], how: Resampling) -> Estimate | None:
     if not pairs:
         return None
-    files = [f"accuracy-{unit.payload['number']:05d}.parquet" for unit in accuracy_units(pairs)]
-    gaps = pa.concat_tables(context.output.read_table(file) for file in files)
-    prompts = {pair.pair_id: pair.prompt for pair in pairs}
-    clusters = [prompts[pair] for pair in gaps["pair_id"].to_pylist()]
-    return mean_estimate(accuracy_points(gaps["z"].to_numpy()), clusters, how, "accuracy")
+    clusters = [pair.prompt for pair in pairs for _ in gaps[pair.pair_id]]
+    points = accuracy_points(np.concatenate([gaps[pair.pair_id] for pair in pairs]))
+    return mean_estimate(points, clusters, how, "accuracy")
 
 
 def _detections(context: StageContext, how: Resampling) -> list[Detection]:
@@ -262,33 +217,3 @@ def _reliability(score: StageOutput) -> Reliability | None:
     if RELIABILITY not in score.manifest.files_like(RELIABILITY):
         return None
     return Reliability.model_validate_json(score.storage.read_bytes(RELIABILITY))
-
-
-def _versions(context: StageContext) -> dict[str, str]:
-    """What identifies each reward model, digest of its weights included."""
-    found = reward_versions(context.config.evaluate.rewards, context.config)
-    return {f"reward {name}": version for name, version in found.items()}
-
-
-def _set_summary(sets: Sequence[SetFigures]) -> dict[str, int | float | str | None]:
-    """Prompts of every set, and what was left out of them."""
-    summary: dict[str, int | float | str | None] = {}
-    for figures in sets:
-        name, prompts = f"prompts {figures.prompts.name}", figures.prompts
-        summary[name] = len(prompts.prompts)
-        summary |= {f"{name} {reason}": count for reason, count in prompts.skipped.items()}
-        if prompts.kind != "heldout":
-            summary |= {f"{name} repeated": prompts.repeated, f"{name} in_training": figures.in_training}
-    return summary
-
-
-def _summary(results: Results, prompts: int) -> dict[str, int | float | str | None]:
-    headline = results.comparisons[0]
-    return {
-        "prompts": prompts,
-        "headline_reward": headline.reward,
-        "win_rate": headline.wins.value,
-        "win_rate_low": headline.wins.low,
-        "win_rate_high": headline.wins.high,
-        "accuracy_heldout": results.accuracy.value if results.accuracy else None,
-    }

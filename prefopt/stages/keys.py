@@ -7,7 +7,13 @@ from typing import Any
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.models.identity import model_digest, vae_digest
-from prefopt.models.sources import TrainingWeights, negative_weights, snapshot_weights, training_weights
+from prefopt.models.sources import (
+    TrainingWeights,
+    compared_weights,
+    negative_weights,
+    snapshot_weights,
+    training_weights,
+)
 
 _SOURCE_PLACES = {"path", "images"}
 
@@ -109,16 +115,20 @@ def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {**branch, "seed": config.seed, "vae": vae_digest(config.model), **outside.weights(config).digests}
 
 
-def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     excluded: dict[str, Any] = {**dict.fromkeys(evaluate.OUTSIDE_KEYS, True), **evaluate.PLACES}
-    negative = negative_weights(config)
     return {
         **config.evaluate.model_dump(mode="json", exclude=excluded),
         **outside.model(config),
-        "negative_weights": negative.digest if negative else None,
+        "models": {name: source.digest for name, source in compared_weights(config).items()},
         "versions": outside.rewards(config, config.evaluate.rewards),
         "prompt_files": outside.prompt_digests,
     }
+
+
+def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    negative = negative_weights(config)
+    return {**_compare(config, outside), "negative_weights": negative.digest if negative else None}
 
 
 STAGES = {
@@ -129,7 +139,10 @@ STAGES = {
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 4, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 5, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
-"""All stages, in order."""
+"""All stages of a run, in order."""
+
+COMPARISON = {"compare": StageSpec("compare", "image", 1, (), _compare)}
+"""Models against each other, without a run."""

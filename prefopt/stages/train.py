@@ -19,7 +19,7 @@ from prefopt.distributed.training.segments import read_online_u, read_steps, rea
 from prefopt.models.card import CARD, model_card
 from prefopt.models.families import model_family
 from prefopt.models.identity import vae_digest
-from prefopt.models.sources import LORA_BASE, TrainingWeights, training_weights
+from prefopt.models.sources import LORA_BASE, PIPELINE, TrainingWeights, pipeline_digest, training_weights
 from prefopt.stages.base import StageContext, StageResult
 
 STEPS, VERDICTS, MINORITY = "steps.jsonl", "health.jsonl", "minority.parquet"
@@ -90,6 +90,7 @@ def finish(context: StageContext, job: TrainingJob, plan: pa.Table, segments: Se
         "steps": context.config.train.steps,
         "zero": job.config.train.zero,
         "prompts": len(plan["prompt"].unique()),
+        PIPELINE: pipeline_digest(context.config.model),
     }
     if context.config.train.method == "lora":
         summary[LORA_BASE] = job.weights.init.below.digest

@@ -96,7 +96,7 @@ def _options(zero: int) -> dict[str, Any]:
     return SHARDED if zero == 3 else {}
 
 
-@pytest.mark.parametrize("workers", [(2, 1), (1, 2)])
+@pytest.mark.parametrize("workers", [(2, 1), pytest.param((1, 2), marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("zero", [0, 3])
 def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, workers: tuple[int, int]) -> None:
     """LoRA, with the objective that keeps most beside weights and optimizer: averages and a running scale. Full
@@ -109,8 +109,8 @@ def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, worke
 @pytest.mark.parametrize(
     ("zero", "train", "workers"),
     [
-        (3, {}, (2, 1)),
-        (1, {"precision": "bf16"}, (2, 1)),
+        pytest.param(3, {}, (2, 1), marks=pytest.mark.matrix),
+        pytest.param(1, {"precision": "bf16"}, (2, 1), marks=pytest.mark.matrix),
         (3, {"precision": "bf16"}, (1, 2)),
         (2, {"offload": "optimizer"}, (1, 2)),
     ],
@@ -125,7 +125,7 @@ def test_resized_at_other_settings(
     check_alike(*resized(lab, tmp_path, config, after, {}), lr=RATES["full"])
 
 
-@pytest.mark.parametrize(("offload", "workers"), [("optimizer", (2, 1)), ("all", (1, 2))])
+@pytest.mark.parametrize(("offload", "workers"), [pytest.param("optimizer", (2, 1), marks=pytest.mark.matrix), ("all", (1, 2))])
 def test_resized_at_zero_3_with_offload(lab: Lab, tmp_path: Path, offload: str, workers: tuple[int, int]) -> None:
     """There the gradient's norm is summed in float32, in another order on two workers: a random model's errors are
     near 1, so that float32 rounds their gaps by 1e-7, and beta 200 keeps that out of the loss."""

@@ -12,9 +12,10 @@ from prefopt.data.store import LatentStore
 from prefopt.data.visits import latent_key
 from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair, accuracy_points, heldout_pairs
-from prefopt.evaluation.generation import load_tuned
+from prefopt.evaluation.generation import with_weights
 from prefopt.models.families import encode_prompts
 from prefopt.models.loading import load_pipeline
+from prefopt.models.sources import base_weights, find_weights
 from tests.kit.models import LATENT_SHAPE, SIZE, TINY
 
 UNCUT = (32, 32, 0, 0, 32, 32)
@@ -72,7 +73,9 @@ def models(request, tmp_path_factory):
     place = tmp_path_factory.mktemp(family)
     model = ModelConfig(path=str(TINY[family](place / "base", prediction_type=predicted)))
     base = load_pipeline(model)
-    return base, load_tuned(base, model, TINY[family](place / "tuned", seed=2))
+    onto = base_weights(model)
+    tuned = find_weights(str(TINY[family](place / "tuned", seed=2, prediction_type=predicted)), "kit", [onto])
+    return base, with_weights(base, model, tuned, onto)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from prefopt.config.evaluate import EvaluateConfig
 from prefopt.evaluation.breakdown import Breakdown, breakdown_metrics, make_breakdown, shown_breakdown
 from prefopt.evaluation.hpsv2 import style_scores, style_value
-from prefopt.evaluation.results import Results, compare
-from prefopt.evaluation.sets import DrawnSet, Scores, drawn_sets
-from prefopt.evaluation.slices import holm, make_slices, sign_test
+from prefopt.evaluation.ranking import rank_models, ranking_record
+from prefopt.evaluation.results import Results, Scores, compare
+from prefopt.evaluation.sets import DrawnSet, drawn_sets
+from prefopt.evaluation.significance import holm, sign_test
+from prefopt.evaluation.slices import make_slices
 from prefopt.evaluation.wording import headline, origins, set_note
 from prefopt.prompts import STYLES, Prompt, PromptList, drawn_prompts
 
@@ -52,9 +54,9 @@ def made(config: EvaluateConfig = CONFIG) -> Breakdown:
 
 def test_each_set_has_its_own_comparisons() -> None:
     first, second = made().sets
-    assert first.comparisons[0].wins.value == pytest.approx(2 / 3)
-    assert first.comparisons[0].mean == {"base": 0.0, "tuned": pytest.approx(1 / 3)}
-    assert (second.comparisons[0].wins.value, second.comparisons[0].wins.n) == (pytest.approx(0.5 / 3), 3)
+    assert first.models["tuned"][0].wins.value == pytest.approx(2 / 3)
+    assert first.models["tuned"][0].mean == {"base": 0.0, "tuned": pytest.approx(1 / 3)}
+    assert (second.models["tuned"][0].wins.value, second.models["tuned"][0].wins.n) == (pytest.approx(0.5 / 3), 3)
     assert second.in_training == 2
 
 
@@ -69,7 +71,7 @@ def test_images_are_found_by_prompt_and_sample() -> None:
 def test_one_set_of_all_prompts_has_the_figures_of_all() -> None:
     sets, _, names = drawn(prompt_list("x", [(name,) for name in "dcba"]))
     found = scores(names, WINS)
-    assert make_breakdown(CONFIG, found, names, sets, [None]).sets[0].comparisons == compare(CONFIG, found, names)
+    assert make_breakdown(CONFIG, found, names, sets, [None]).sets[0].models["tuned"] == compare(CONFIG, found, names)
 
 
 def test_slices_by_hand() -> None:
@@ -89,7 +91,7 @@ def test_samples_of_a_prompt_count_once_in_the_test() -> None:
     rows = [(f"p{number}", "even" if number % 2 == 0 else "odd") for number in range(20)]
     sets, _, names = drawn(prompt_list("x", rows), samples=3)
     values = {name: [1.0, 1.0, -1.0] if label == "even" else [0.0, -1.0, 1.0] for name, label in rows}
-    even, odd = make_slices(CONFIG, scores(names, values), names, sets)[0]
+    even, odd = make_slices(CONFIG, scores(names, values), names, sets, ["tuned"])[0]
     assert (even.won, even.lost, even.wins.n) == (10, 0, 30)
     assert even.wins.value == pytest.approx(2 / 3)
     assert even.p == pytest.approx(2 / 2**10)
@@ -110,7 +112,7 @@ def test_swapping_the_models_mirrors_every_slice_and_set(rows: list[tuple[str, i
     first, second = (np.array([float(rows[index][side]) for index in order]) for side in (1, 2))
     forth = make_breakdown(CONFIG, {"r": {"base": first, "tuned": second}}, names, sets, [0])
     back = make_breakdown(CONFIG, {"r": {"base": second, "tuned": first}}, names, sets, [0])
-    one_way, other_way = forth.sets[0].comparisons[0], back.sets[0].comparisons[0]
+    one_way, other_way = forth.sets[0].models["tuned"][0], back.sets[0].models["tuned"][0]
     assert one_way.wins.value == other_way.losses.value == pytest.approx(1.0 - other_way.wins.value)
     for one, other in zip(forth.slices, back.slices, strict=True):
         assert one.wins.value + other.wins.value == pytest.approx(1.0)
@@ -125,7 +127,7 @@ def test_the_largest_labels_have_slices(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("prefopt.evaluation.slices.MOST", 2)
     rows = [("a", "x"), ("b", "y"), ("c", "z"), ("d", "z"), ("e", "x")]
     sets, _, names = drawn(prompt_list("x", rows))
-    found, left_out = make_slices(CONFIG, scores(names, {name: [0.0] for name in "abcde"}), names, sets)
+    found, left_out = make_slices(CONFIG, scores(names, {name: [0.0] for name in "abcde"}), names, sets, ["tuned"])
     assert [one.label for one in found] == ["x", "z"]
     assert left_out == 1
 
@@ -218,14 +220,14 @@ def test_every_reward_is_corrected_by_itself() -> None:
     rows = [(f"p{number}", "x" if number < 6 else "y") for number in range(12)]
     sets, _, names = drawn(prompt_list("x", rows))
     values = {**scores(names, {name: [1.0] for name in names}), **scores(names, {name: [-1.0] for name in names}, "s")}
-    found = make_slices(config, values, names, sets)[0]
+    found = make_slices(config, values, names, sets, ["tuned"])[0]
     assert [(one.reward, one.label) for one in found] == [("r", "x"), ("r", "y"), ("s", "x"), ("s", "y")]
     assert {one.adjusted for one in found} == {2 * 2 / 2**6}
     assert [one.outcome(0.9) for one in found] == ["better", "better", "worse", "worse"]
 
 
 def results(found: Breakdown) -> Results:
-    return Results("base", "half", found.sets[0].comparisons, None, 0, [])
+    return Results("base", "half", found.sets[0].models, None, 0, [])
 
 
 def test_what_a_report_shows() -> None:
@@ -264,3 +266,41 @@ def test_a_slice_is_worse_only_where_its_test_says_so() -> None:
     worse = dataclasses.replace(made().slices[0], won=1, lost=12, adjusted=0.01)
     assert worse.outcome(0.95) == "worse"
     assert dataclasses.replace(worse, adjusted=0.051).outcome(0.95) == "undecided"
+
+
+def test_several_models_each_meet_the_base() -> None:
+    rows = [(f"p{number}", "x" if number < 6 else "y") for number in range(12)]
+    sets, _, names = drawn(prompt_list("mine", rows))
+    far, near = np.ones(12), np.where(np.arange(12) < 6, 1.0, -1.0)
+    values = {"r": {"base": np.zeros(12), "near": near, "far": far}}
+    order = np.array([int(name[1:]) for name in names])
+    values = {"r": {model: found[order] for model, found in values["r"].items()}}
+    found = make_breakdown(CONFIG, values, names, sets, [0], ["near", "far"])
+    assert [(one.model, one.label, one.won, one.lost) for one in found.slices] == [
+        ("near", "x", 6, 0),
+        ("near", "y", 0, 6),
+        ("far", "x", 6, 0),
+        ("far", "y", 6, 0),
+    ]
+    assert {one.adjusted for one in found.slices} == {2 * 2 / 2**6}  # of a model, not of both together
+    record = breakdown_metrics(found, "half")["sets"]["mine"]["models"]
+    assert {model: one["r"]["win_rate"]["value"] for model, one in record.items()} == {"near": 0.5, "far": 1.0}
+    ranking = rank_models(CONFIG, values["r"], names, ["near", "far"])
+    assert [(one.model, one.won, one.lost, one.outcome(0.95)) for one in ranking] == [
+        ("far", 12, 0, "better"),
+        ("near", 6, 6, "undecided"),
+    ]
+    assert ranking[0].adjusted == pytest.approx(2 * 2 / 2**12)  # two models are tested
+    assert ranking_record(ranking)["rows"][1]["p_holm"] == 1.0
+    shown = shown_breakdown(found, Results("base", "half", found.sets[0].models, None, 0, [], ranking), 0.95)
+    assert shown["models"] == ["near", "far"]
+    assert [row["found"].model for row in shown["rewards"][0]["sets"]] == ["near", "far"]
+
+
+def test_a_ranking_is_mirrored_by_swapping_the_models() -> None:
+    names = [f"p{number}" for number in range(9)]
+    values = {"base": np.arange(9.0), "other": np.arange(9.0)[::-1] + 0.5}
+    (forth,) = rank_models(CONFIG, values, names, ["other"])
+    (back,) = rank_models(CONFIG, {"base": values["other"], "other": values["base"]}, names, ["other"])
+    assert forth.win_rate == pytest.approx(1.0 - back.win_rate)
+    assert (forth.won, forth.lost, forth.p) == (back.lost, back.won, back.p)

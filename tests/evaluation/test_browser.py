@@ -46,7 +46,7 @@ def picture(seed, side):
 
 def shown(number, side):
     prompt = f"a red circle over a blue square, number {number}"
-    return Shown(prompt, picture(2 * number, side), picture(2 * number + 1, side))
+    return Shown(prompt, {"base": picture(2 * number, side), "tuned": picture(2 * number + 1, side)})
 
 
 def many_scores():

@@ -7,17 +7,18 @@ from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.root import ModelConfig
 from prefopt.config.train import LoraConfig
 from prefopt.data.ids import row_normal
-from prefopt.errors import ConfigError, GuardError, InputError
+from prefopt.errors import ConfigError, GuardError
 from prefopt.evaluation.generation import (
     ImageGenerator,
     initial_noise,
-    load_tuned,
     make_scheduler,
     open_png,
     png_bytes,
+    with_weights,
 )
 from prefopt.models.adapters import adapter_parameters, add_adapters, save_adapter
 from prefopt.models.loading import load_pipeline
+from prefopt.models.sources import base_weights, find_weights
 from tests.kit.models import RESOLUTION, TINY
 
 TASKS = [("a red circle", 0), ("a blue square", 0), ("a blue square", 1), ("a green cross", 0), ("a red cross", 0)]
@@ -81,10 +82,16 @@ def test_a_resolution_that_the_vae_cannot_draw_is_refused(model):
         generator(model, resolution=30)
 
 
+def compared(base, model, directory):
+    """The pipeline with what a directory holds."""
+    onto = base_weights(model)
+    return with_weights(base, model, find_weights(str(directory), "evaluate.models.kit", [onto]), onto)
+
+
 def test_a_full_directory_gives_its_unet_and_shares_the_rest(family, model, tmp_path):
     directory = TINY[family](tmp_path / "tuned", seed=5)
     base = load_pipeline(model)
-    tuned = load_tuned(base, model, directory)
+    tuned = compared(base, model, directory)
     expected = UNet2DConditionModel.from_pretrained(str(directory), subfolder="unet").state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in tuned.unet.state_dict().items())
     assert tuned.vae is base.vae
@@ -103,16 +110,11 @@ def test_lora_weights_change_the_tuned_model_and_leave_the_base_alone(model, tmp
     }
     save_adapter(tmp_path / "lora", values, config)
     settings = SamplerConfig(steps=2, resolution=RESOLUTION)
-    tuned = load_tuned(base, model, tmp_path / "lora")
+    tuned = compared(base, model, tmp_path / "lora")
     first, second = (ImageGenerator(p, settings, batch=2, seed=0).images(TASKS[:2]) for p in (base, tuned))
     assert not np.array_equal(pixels(first), pixels(second))
     assert set(base.unet.state_dict()) == set(before)
     assert all(torch.equal(value, before[name]) for name, value in base.unet.state_dict().items())
-
-
-def test_a_directory_without_a_model_is_refused(model, tmp_path):
-    with pytest.raises(InputError, match="Cannot load the tuned model"):
-        load_tuned(load_pipeline(model), model, tmp_path)
 
 
 def test_a_broken_model_is_reported(model):

@@ -12,7 +12,8 @@ from prefopt.evaluation.breakdown import make_breakdown
 from prefopt.evaluation.charts import running_mean, thin
 from prefopt.evaluation.lineage import display_name, shown_config
 from prefopt.evaluation.minority import Detection
-from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
+from prefopt.evaluation.ranking import Rank
+from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import drawn_sets
 from prefopt.evaluation.showcase import Picture, Shown
@@ -64,24 +65,22 @@ def inputs(tmp_path, **changed):
     results = Results(
         base_name="my-model",
         tie_rule="half",
-        comparisons=[comparison(), comparison("world/style", 0.4, 0.45, 0.55)],
+        models={"tuned": [comparison(), comparison("world/style", 0.4, 0.45, 0.55)]},
         accuracy=estimate(0.6, 0.55, 0.65),
         accuracy_pairs=5,
         detections=[detection(), detection("offline", known=False)],
     )
     picture = Picture("data:image/png;base64,AAAA", -1.25, small=True)
-    shown = Shown(NASTY, picture, dataclasses.replace(picture, score=0.5))
-    values = {
-        "config": config,
-        "results": results,
+    shown = Shown(NASTY, {"base": picture, "tuned": dataclasses.replace(picture, score=0.5)})
+    run = {
         "card": Counts(votes=10, pairs=5, groups={NASTY: {"votes": 4, "flipped": 1}, "b": {"votes": 6, "flipped": 0}}),
         "steps": step_lines(),
         "verdicts": verdict_lines(),
         "reliability": reliability(),
-        "showcase": [shown],
         "manifests": {},
-        "prompts": 10,
     }
+    told = {name: changed.pop(name, value) for name, value in run.items()}
+    values = {"config": config, "results": results, "prompts": 10, "showcase": [shown], "run": RunPart(**told)}
     return ReportInputs(**{**values, **changed})
 
 
@@ -112,7 +111,9 @@ def test_text_from_data_is_escaped(html, tmp_path):
     assert "&lt;script&gt;" in html
     assert NASTY in "".join(Page(html).text)
     markdown = render_markdown(
-        inputs(tmp_path, results=dataclasses.replace(inputs(tmp_path).results, comparisons=[comparison("a|b<i>")]))
+        inputs(
+            tmp_path, results=dataclasses.replace(inputs(tmp_path).results, models={"tuned": [comparison("a|b<i>")]})
+        )
     )
     assert "a\\|b\\<i\\>" in markdown
 
@@ -142,7 +143,7 @@ def test_charts_take_their_colours_from_the_page(html):
 
 def test_a_bare_run_has_a_report_too(tmp_path):
     bare = dataclasses.replace(
-        inputs(tmp_path).results, accuracy=None, detections=[], comparisons=[comparison(low=None, high=None)]
+        inputs(tmp_path).results, accuracy=None, detections=[], models={"tuned": [comparison(low=None, high=None)]}
     )
     made = inputs(tmp_path, results=bare, steps=[], verdicts=[], showcase=[], card=Counts(), reliability=None)
     html = render_html(made)
@@ -195,7 +196,7 @@ def test_without_validation_pairs_reliability_is_not_known(place):
     ],
 )
 def test_the_verdict(found, words, tmp_path):
-    results = dataclasses.replace(inputs(tmp_path).results, comparisons=[found])
+    results = dataclasses.replace(inputs(tmp_path).results, models={"tuned": [found]})
     sentence = headline(results, 10, 0.95)
     assert words in sentence
     assert sentence.startswith("On 10 held-out prompts")
@@ -334,3 +335,46 @@ def test_comparisons_by_hand(tmp_path):
     (found,) = compare(config, scores, ["a", "a", "b", "b"])
     assert (found.wins.value, found.losses.value, found.ties, found.gain.value) == (0.5, 0.25, 0.25, 0.5)
     assert (found.mean["tuned"], found.median["base"]) == (2.0, 1.5)
+
+
+def without_a_run(place, *names):
+    """Models compared as they are."""
+    models = {name: [comparison(), comparison("world/style", 0.4, 0.45, 0.55)] for name in names}
+    models = {name: [dataclasses.replace(one, model=name) for one in found] for name, found in models.items()}
+    ranking = [Rank(name, 0.7, 9, 1, 0.02, 0.04) for name in names] if len(names) > 1 else []
+    results = Results("my-model", "half", models, None, 0, [], ranking)
+    picture = Picture("data:image/png;base64,AAAA", -1.25, small=True)
+    weights = [(name, f"owner/{name}", "0" * 64) for name in ("base", *names)]
+    showcase = [Shown(NASTY, dict.fromkeys(("base", *names), picture))]
+    return inputs(place, results=results, run=None, weights=weights, showcase=showcase, breakdown=broken_down())
+
+
+@pytest.mark.parametrize("names", [("other",), ("other", "third-model")], ids=str)
+def test_models_compared_without_a_run(place, names):
+    made = without_a_run(place, *names)
+    html, markdown = render_html(made), render_markdown(made)
+    check_page(html, scripts=1)
+    check_access(html)
+    check_scripts(html, 1)
+    assert f"{' and '.join(names)} against my-model" in html
+    assert "other wins 70.0% of comparisons with the base" in html
+    for gone in ("Training", "Minority labels", "Data card", "tuned model", "Adaptive-DPO"):
+        assert gone not in html
+        assert gone not in markdown
+    assert "owner/other" in html
+    assert html.count("<img ") == 1 + len(names)
+    assert ('id="models"' in html) == ("| model | win rate" in markdown) == (len(names) > 1)
+    assert "\n\n\n" not in markdown
+
+
+def test_other_models_stand_beside_the_tuned_one(place):
+    results = inputs(place).results
+    others = {**results.models, "plain": [dataclasses.replace(one, model="plain") for one in results.comparisons]}
+    ranking = [Rank("plain", 0.8, 8, 2, 0.1, 0.2), Rank("tuned", 0.7, 9, 1, 0.02, 0.04)]
+    made = inputs(place, results=dataclasses.replace(results, models=others, ranking=ranking))
+    html = render_html(made)
+    check_page(html, scripts=1)
+    assert "better: tuned (70.0%); not told apart from it: plain (80.0%)." in html
+    found = metrics(made.results)
+    assert list(found["models"]) == ["tuned", "plain"]
+    assert [row["model"] for row in found["ranking"]["rows"]] == ["plain", "tuned"]

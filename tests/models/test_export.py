@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.root import ModelConfig
-from prefopt.evaluation.generation import ImageGenerator, initial_noise, load_tuned
+from prefopt.evaluation.generation import ImageGenerator, initial_noise, with_weights
 from prefopt.models.export import export_full
 from prefopt.models.loading import load_pipeline
 from prefopt.models.sources import TrainingWeights, base_weights, find_weights
@@ -58,7 +58,8 @@ class Case:
 
     def images(self) -> np.ndarray:
         base = load_pipeline(self.model)
-        tuned = load_tuned(base, self.model, self.place, below=self.weights.init.below)
+        made = find_weights(str(self.place), "kit", [self.weights.init.below])
+        tuned = with_weights(base, self.model, made, self.weights.base)
         images = ImageGenerator(tuned, SAMPLER, batch=2, seed=0).images([(prompt, 0) for prompt in PROMPTS])
         return np.stack([np.asarray(image) for image in images])
 

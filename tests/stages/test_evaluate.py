@@ -13,10 +13,9 @@ from prefopt.data.ids import prompt_id
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
-from prefopt.models.sources import negative_weights, training_weights
 from prefopt.prompts import Heldout, drawn_prompts, read_prompts
 from prefopt.rewards import reward_spec
-from prefopt.stages.evaluate import run
+from prefopt.stages.evaluate import _models, run
 from tests.kit.evaluation import evaluation_context, other_output, pair_rows
 
 
@@ -103,7 +102,7 @@ def test_metrics_agree_with_the_tables(context, result):
 def test_the_report_is_there(context, result):
     html = context.output.read_bytes("report.html").decode()
     assert "Adaptive-DPO" in html
-    assert html.count("<img ") == 4
+    assert html.count("<img ") == 2 * (2 + 6)  # the grid, and every prompt as a gain or a loss
     assert context.output.uri not in html
 
 
@@ -133,17 +132,15 @@ def worker(context, **evaluate):
     return units.EvaluateUnits(
         units.EvaluationJob(
             config=config,
-            weights=training_weights(config),
-            negative=negative_weights(config),
+            models=tuple(_models(replace(context, config=config))),
             rewards=tuple(reward_spec(name) for name in config.evaluate.rewards),
-            tuned=context.parents["train"].storage.child("model"),
             output=context.output,
             store=context.store,
         )
     )
 
 
-def test_the_bases_images_are_drawn_once_for_all_runs(context, result, tmp_path, monkeypatch):
+def test_images_are_drawn_once_for_all_evaluations(context, result, tmp_path, monkeypatch):
     other = other_output(context, tmp_path / "other")
 
     def never(self, model, tasks):
@@ -152,10 +149,9 @@ def test_the_bases_images_are_drawn_once_for_all_runs(context, result, tmp_path,
     monkeypatch.setattr(units.EvaluateUnits, "_drawn", never)
     prompts = context.output.read_table("images-base-00000.parquet")["prompt"].to_pylist()
     payload = {"kind": "images", "model": "base", "number": 0, "prompts": prompts}
-    receipt = worker(other)(payload)
-    assert hashes(other.output, receipt["files"]) == hashes(context.output, receipt["files"])
-    with pytest.raises(AssertionError, match="tuned model draws"):
-        worker(other)({**payload, "model": "tuned"})
+    for model in ("base", "tuned"):
+        receipt = worker(other)({**payload, "model": model})
+        assert hashes(other.output, receipt["files"]) == hashes(context.output, receipt["files"])
     with pytest.raises(AssertionError, match="base model draws"):
         worker(other, seed=5)(payload)
 

@@ -61,7 +61,7 @@ def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path) ->
     assert digests(place) == made(undisturbed)
 
 
-@pytest.mark.parametrize("hold", ["manifest.json", "part-00001.json"])
+@pytest.mark.parametrize("hold", [pytest.param("manifest.json", marks=pytest.mark.matrix), "part-00001.json"])
 def test_killed_while_a_checkpoint_is_stored(undisturbed: Path, hold: str) -> None:
     """Training goes on meanwhile, to the next checkpoint; the unfinished one is never resumed from."""
     name = hold.split(".")[0]
@@ -92,6 +92,7 @@ def test_a_run_on_an_object_store_is_killed_and_resumes(undisturbed: Path) -> No
         assert len(checkpoints(place)) == 2
 
 
+@pytest.mark.matrix
 def test_an_object_stores_run_goes_on_with_another_number_of_workers(undisturbed: Path) -> None:
     with object_store() as uri:
         place = Storage(f"{uri}/run/train")

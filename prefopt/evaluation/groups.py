@@ -1,0 +1,96 @@
+"""Who gains and who loses: the implicit accuracy on held-out pairs, asked of each annotator group's own votes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from prefopt.data.labels import TIE
+from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
+from prefopt.evaluation.significance import decided, holm, sign_test
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
+
+TEST = "exact two-sided sign test over prompts; Holm's correction over all groups"
+
+
+@dataclass(frozen=True)
+class GroupVote:
+    """A vote of a group on a held-out pair."""
+
+    pair_id: str
+    prompt: str
+    group: str
+    """Empty where it is not known."""
+    for_winner: bool
+    """Whether it prefers the image that the majority of all votes prefers."""
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """How far the tuned model moved towards what a group prefers, on that group's votes."""
+
+    group: str
+    votes: int
+    with_majority: float
+    """Share of the group's votes that are the majority's, too."""
+    accuracy: Estimate
+    """Share of (vote, draw) that the tuned model agrees with; an untrained model stands at 1/2."""
+    p: float
+    """Of the sign test that prompts on which the model agrees are as many as those on which it does not."""
+    adjusted: float
+    """That p after Holm's correction over all groups."""
+
+    def outcome(self, level: float) -> str:
+        """`gains`, `loses` or `undecided`: whether the corrected p lies below 1 - level."""
+        if self.adjusted >= 1.0 - level:
+            return "undecided"
+        return "gains" if self.accuracy.value > 0.5 else "loses"
+
+
+def group_votes(
+    heldout: Iterable[HeldoutPair], rows: Iterable[Mapping[str, Any]], votes: Iterable[Mapping[str, Any]]
+) -> list[GroupVote]:
+    """The latest votes on held-out pairs, ties left out. `rows` are those of PAIRS, `votes` those of VOTES."""
+    pairs = {pair.pair_id: pair for pair in heldout}
+    first_wins = {
+        row["pair_id"]: pairs[row["pair_id"]].winner == row["image_0"] for row in rows if row["pair_id"] in pairs
+    }
+    return [
+        GroupVote(
+            pair_id=vote["pair_id"],
+            prompt=pairs[vote["pair_id"]].prompt,
+            group=vote["group"],
+            for_winner=(vote["label"] > TIE) == first_wins[vote["pair_id"]],
+        )
+        for vote in votes
+        if vote["latest"] and vote["pair_id"] in pairs and vote["label"] != TIE
+    ]
+
+
+def group_accuracies(votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how: Resampling) -> list[GroupAccuracy]:
+    """A figure for every group, the one with most votes first; nothing for fewer than two groups.
+
+    `gaps` [draws] are the error gaps z of every pair, positive where the tuned model prefers the majority's winner.
+    """
+    groups: dict[str, list[GroupVote]] = {}
+    for vote in votes:
+        groups.setdefault(vote.group, []).append(vote)
+    if len(groups) < 2:
+        return []
+    found = [_group(name, groups[name], gaps, how) for name in sorted(groups, key=lambda g: (-len(groups[g]), g))]
+    corrected = holm([one.p for one in found])
+    return [replace(one, adjusted=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def _group(name: str, votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how: Resampling) -> GroupAccuracy:
+    agreement = np.concatenate([gaps[vote.pair_id] if vote.for_winner else -gaps[vote.pair_id] for vote in votes])
+    prompts = [vote.prompt for vote in votes for _ in gaps[vote.pair_id]]
+    return GroupAccuracy(
+        group=name,
+        votes=len(votes),
+        with_majority=float(np.mean([vote.for_winner for vote in votes])),
+        accuracy=mean_estimate(accuracy_points(agreement), prompts, how, "accuracy by group"),
+        p=sign_test(*decided(agreement, np.zeros_like(agreement), prompts)),
+        adjusted=1.0,
+    )
