@@ -41,6 +41,9 @@ def shown_config(config: RunConfig) -> str:
     for chosen in tree["evaluate"]["prompt_sets"]:
         if "path" in chosen:
             chosen["path"] = display_name(chosen["path"])
+    features = tree["evaluate"]["features"] or {}
+    if "weights" in features:
+        features["weights"] = display_name(features["weights"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=False, width=88)
 
 

@@ -46,6 +46,13 @@ class Outside:
 
         return reward_versions(names, config)
 
+    def features(self, config: RunConfig) -> str | None:
+        """The version of the image features, digest of their weights included; None where none are measured."""
+        from prefopt.features import embedder_spec
+
+        spec = embedder_spec(config)
+        return spec.version if spec else None
+
 
 def planned_visits(config: RunConfig) -> int:
     """How many visits training makes."""
@@ -117,6 +124,7 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
         **outside.model(config),
         "negative_weights": negative.digest if negative else None,
         "versions": outside.rewards(config, config.evaluate.rewards),
+        "features_version": outside.features(config),
         "prompt_files": outside.prompt_digests,
     }
 
