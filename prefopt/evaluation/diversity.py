@@ -1,9 +1,9 @@
 """Diversity of a model's images, and their distance from the base model's, from unit feature vectors (prefopt).
 
-Shapes: P prompts, S samples of each, D features. The cosine distance of unit vectors is 1 - x.y = |x - y|^2 / 2, between
-0 and 2. The mean over all pairs of n vectors takes O(n D), not O(n^2 D), and is exact: sum over i < j of |x_i - x_j|^2 is
-n times the sum of |x_i - mean|^2, so that the mean pairwise cosine distance is the sum over features of the sample
-variance (divisor n - 1).
+Shapes: P prompts, S samples of each, D features. The cosine distance of unit vectors is 1 - x.y = |x - y|^2 / 2,
+between 0 and 2. The mean over all pairs of n vectors takes O(n D), not O(n^2 D), and is exact: the sum over i < j of
+|x_i - x_j|^2 is n times the sum of |x_i - mean|^2, so that the mean pairwise cosine distance is the sum over features
+of the sample variance (divisor n - 1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from prefopt.evaluation.results import BASE, estimate_record
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 
-_UNIT_TOLERANCE = 1e-3
+_UNIT_TOLERANCE = 1e-4
 _MEMORY_CELLS = 4_000_000
 _FEWEST = 3
-"""Prompts that an interval of the diversity across prompts takes: two of them leave one pair and nothing to resample."""
+"""Prompts that an interval of the diversity across prompts takes: two leave one pair and nothing to resample."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def unit_rows(features: ArrayLike) -> Floats:
     if odd.any():
         prompt, sample = (int(axis[0]) for axis in np.nonzero(odd))
         raise ValueError(
-            f"features must have the length 1: {int(odd.sum())} of {odd.size} rows do not, the first at prompt {prompt},"
-            f" sample {sample}, with {lengths[prompt, sample]:g}"
+            f"features must have the length 1: {int(odd.sum())} of {odd.size} rows do not, the first at prompt"
+            f" {prompt}, sample {sample}, with {lengths[prompt, sample]:g}"
         )
     return np.asarray(found / lengths[..., None], dtype=np.float64)
 
@@ -126,10 +126,10 @@ def resampled_across(units: Sequence[Floats], how: Resampling) -> Floats:
     """[models, resamples] of `across_distance`, all models under the same draws of prompts with replacement.
 
     A prompt drawn w times enters with weight w, and a pair of prompts p and q with w_p w_q; pairs of a prompt with
-    itself, whose distance is zero by nature, are left out of sum and count. So a resample is on average what it
-    estimates, and not smaller by 1/P as with those pairs. NaN where a resample is one prompt alone. This holds where the
-    mean distance from a prompt's image to all others differs between prompts, as it does with images; where it is the
-    same for all (a degenerate U-statistic) the interval is wider than need be.
+    itself, whose distance is zero by nature, are left out of sum and count. So resamples lie around the figure itself,
+    and not lower by a share of 1/P as with those pairs. NaN where a resample is one prompt alone. The quantiles are an
+    interval where some images lie farther from all others than some do; where all lie equally far (a degenerate
+    U-statistic, as with directions that are evenly spread) they are too wide.
     """
     number = len(units[0])
     centred = [found[:, 0] - found[:, 0].mean(axis=0) for found in units]

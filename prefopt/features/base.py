@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from prefopt.errors import InputError
-from prefopt.rewards.base import Resources
 
 UNIT_TOLERANCE = 1e-4
 """How far from 1 the length of a row may be: rows are made in float32."""
