@@ -1,6 +1,6 @@
 """The base model's VAE latents, averaged to a grid of 8x8: layout and colour, with nothing to download (prefopt).
 
-Latents are not centred on zero, so that even images with nothing in common have cosines well above zero: compare
+Latents need not be centred on zero, so that images with nothing in common may still have a cosine above zero: compare
 figures of one VAE with each other alone.
 """
 
