@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from prefopt.config.base import Branch, Count
+from prefopt.config.features import FeaturesConfig, VaeFeatures
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 
 
@@ -52,7 +53,12 @@ BASE, TUNED = "base", "tuned"
 
 OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
 """Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""
-PLACES: dict[str, Any] = {"models": True, "negative": {"weights_from"}, "prompt_sets": {"__all__": {"path"}}}
+PLACES: dict[str, Any] = {
+    "models": True,
+    "negative": {"weights_from"},
+    "prompt_sets": {"__all__": {"path"}},
+    "features": {"weights"},
+}
 """Fields of EvaluateConfig that name weights or files: their digests enter keys in their stead."""
 
 
@@ -79,6 +85,8 @@ class EvaluateConfig(Branch):
     """Equal scores count half for each model, or for nobody (the published protocols)."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     accuracy: AccuracyConfig = AccuracyConfig()
+    features: FeaturesConfig | None = VaeFeatures()
+    """What diversity and distance from the base are measured by; null measures neither."""
     batch: Count = 32
     """Images per generation batch: fixed and padded."""
     unit_prompts: Count = 64

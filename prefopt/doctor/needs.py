@@ -21,7 +21,7 @@ from prefopt.data.storage import Storage
 from prefopt.distributed.training.trackers import check_trackers
 from prefopt.doctor.machine import check_disk
 from prefopt.doctor.report import Check, ok, problem, warning
-from prefopt.doctor.rewards import check_rewards
+from prefopt.doctor.rewards import check_features, check_rewards
 from prefopt.errors import PrefoptError
 from prefopt.models.identity import EMBEDDED, model_digest, model_directory
 from prefopt.prompts import read_prompts
@@ -53,6 +53,7 @@ def check_needs(config: RunConfig, run_dir: str) -> Iterator[Check]:
         if Storage(place).local:
             yield check_disk(name, place)
     yield from check_rewards(config)
+    yield from check_features(config)
     yield check_tracking(config)
     yield check_compiler(config.train.compile)
 

@@ -1,4 +1,4 @@
-"""Checks of the reward models that a config names: known, and their weights or endpoints within reach."""
+"""Checks of the reward models and image features that a config names: known, their weights or endpoints in reach."""
 
 import socket
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from prefopt.config import RunConfig
 from prefopt.config.rewards import PLACES, PUBLISHED, HttpModel, shown_url
 from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.errors import PrefoptError
+from prefopt.features.registry import FIELD, FILES
 from prefopt.models.identity import is_hub_id
 from prefopt.rewards import REWARDS, hub, reward_spec
 from prefopt.rewards.files import FileSet
@@ -53,6 +54,13 @@ def check_rewards(config: RunConfig) -> Iterator[Check]:
     else:
         yield ok("rewards", f"{', '.join(names)}.")
     yield from outside
+
+
+def check_features(config: RunConfig) -> Iterator[Check]:
+    """The weights of the image features; none where there are none, or they are the base model's VAE."""
+    features = config.evaluate.features
+    if features is not None and features.kind != "vae":
+        yield _place("features", features.weights, FIELD, FILES, config.rewards.allow_pickles, known_pickle=False)
 
 
 def _endpoint(name: str, model: HttpModel) -> Check:

@@ -42,6 +42,9 @@ def shown_config(config: RunConfig, *, tuned_here: bool = True) -> str:
     for chosen in tree["evaluate"]["prompt_sets"]:
         if "path" in chosen:
             chosen["path"] = display_name(chosen["path"])
+    features = tree["evaluate"]["features"] or {}
+    if "weights" in features:
+        features["weights"] = display_name(features["weights"])
     tree["evaluate"]["models"] = {name: display_name(place) for name, place in tree["evaluate"]["models"].items()}
     if not tuned_here:
         tree = {name: branch for name, branch in tree.items() if name in ("model", "evaluate")}

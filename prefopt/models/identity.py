@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from prefopt.config.features import ClipFeatures, Dinov2Features
 from prefopt.config.rewards import PLACES, RewardModel
 from prefopt.config.root import ModelConfig, RunConfig
 from prefopt.data.ids import canonical_hash
@@ -113,7 +114,11 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def with_absolute_places(config: RunConfig) -> RunConfig:
     """The same config, its directories of models named so that a process in another directory finds them."""
-    model, train, rewards, score, evaluate = config.model, config.train, config.rewards, config.score, config.evaluate
+    model, train, rewards, score = config.model, config.train, config.rewards, config.score
+    evaluate, features = config.evaluate, config.evaluate.features
+    if isinstance(features, ClipFeatures | Dinov2Features):
+        features = features.model_copy(update={"weights": _absolute(features.weights)})
+        evaluate = evaluate.model_copy(update={"features": features})
     if score.panel:
         snapshots = tuple(str(_absolute(place)) for place in score.panel.snapshots)
         score = score.model_copy(update={"panel": score.panel.model_copy(update={"snapshots": snapshots})})

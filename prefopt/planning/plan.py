@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prefopt.config import RunConfig
 from prefopt.config.rewards import HttpModel
 from prefopt.data.storage import Storage
+from prefopt.features import feature_resources
 from prefopt.models.identity import with_absolute_places
 from prefopt.models.shape import latent_shape
 from prefopt.models.size import UNetSize, unet_size
@@ -75,9 +76,20 @@ def _notes(config: RunConfig, device: Device, counts: Counts) -> list[str]:
         notes.append(f"{device.name} has no fast bf16: train.precision fp16 would be faster.")
     if train.zero == 3 and train.workers == 1:
         notes.append("ZeRO 3 with one worker shards nothing.")
-    notes += _reward_notes(config)
+    notes += [*_reward_notes(config), *_feature_notes(config)]
     notes.append("Rows that stores hold from earlier runs are not made again, so a run may take less.")
     return notes
+
+
+def _feature_notes(config: RunConfig) -> list[str]:
+    """How much memory the network of the image features takes, where it is not a part of the model."""
+    features, memory = config.evaluate.features, feature_resources(config).memory
+    if features is None or not memory:
+        return []
+    return [
+        f"Weights of the image features {features.kind}, in GiB on every worker of evaluate"
+        f" ({config.rewards.precision}): {memory / GIB:.1f}."
+    ]
 
 
 def _reward_notes(config: RunConfig) -> list[str]:

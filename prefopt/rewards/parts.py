@@ -1,4 +1,4 @@
-"""What a published reward model is made from: its files on this machine, and how to compute."""
+"""What a published model is made from: its files on this machine, and how to compute."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prefopt.config.rewards import RewardModel
+from prefopt.config.base import Branch
 from prefopt.errors import InputError
-from prefopt.rewards.places import Files
+from prefopt.rewards.places import Files, Place, Sources
 from prefopt.rewards.state_dicts import read_state_dict
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,16 +27,32 @@ def read_with(make: Callable[[str], Any], file: Path) -> Any:
 
 @dataclass(frozen=True)
 class Parts:
-    """Given to the `load` of each reward's module."""
+    """Given to the `load` of each module of a reward or of image features."""
 
     name: str
-    model: RewardModel
+    model: Branch
+    """The config's branch that describes it."""
     files: Mapping[str, Files]
     """By the name of the config field that gives the place."""
     digests: Mapping[str, str]
     cache: Path
     device: str
     precision: str
+
+    @classmethod
+    def fetch(
+        cls, name: str, model: Branch, places: Mapping[str, Place], sources: Sources, *, device: str, precision: str
+    ) -> "Parts":
+        """With the files of all places on this machine. InputError if they are not there or are others."""
+        return cls(
+            name=name,
+            model=model,
+            files={role: place.fetch(sources) for role, place in places.items()},
+            digests={role: place.digest for role, place in places.items()},
+            cache=sources.cache,
+            device=device,
+            precision=precision,
+        )
 
     def directory(self, role: str) -> Path:
         """Where the files of a place are."""

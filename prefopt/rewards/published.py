@@ -91,14 +91,8 @@ class _Load:
     def __call__(self) -> Reward:
         from prefopt.rewards.parts import Parts
 
-        parts = Parts(
-            name=self.name,
-            model=self.model,
-            files={role: place.fetch(self.sources) for role, place in self.places.items()},
-            digests={role: place.digest for role, place in self.places.items()},
-            cache=self.sources.cache,
-            device=self.device,
-            precision=self.precision,
+        parts = Parts.fetch(
+            self.name, self.model, self.places, self.sources, device=self.device, precision=self.precision
         )
         reward: Reward = _module(self.model).load(parts)
         return reward

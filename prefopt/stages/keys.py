@@ -52,6 +52,13 @@ class Outside:
 
         return reward_versions(names, config)
 
+    def features(self, config: RunConfig) -> str | None:
+        """The version of the image features, digest of their weights included; None where none are measured."""
+        from prefopt.features import embedder_spec
+
+        spec = embedder_spec(config)
+        return spec.version if spec else None
+
 
 def planned_visits(config: RunConfig) -> int:
     """How many visits training makes."""
@@ -122,6 +129,7 @@ def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
         **outside.model(config),
         "models": {name: source.digest for name, source in compared_weights(config).items()},
         "versions": outside.rewards(config, config.evaluate.rewards),
+        "features_version": outside.features(config),
         "prompt_files": outside.prompt_digests,
     }
 

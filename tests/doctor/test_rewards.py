@@ -7,7 +7,8 @@ import pytest
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.doctor.report import Check
-from prefopt.doctor.rewards import check_rewards
+from prefopt.doctor.rewards import check_features, check_rewards
+from tests.features.checkpoints import dinov2_state, feature_config, write_dinov2
 from tests.kit.data import config_tree
 from tests.rewards.checkpoints import clip_config, clip_state, write_clip
 from tests.rewards.endpoint import endpoint
@@ -78,3 +79,14 @@ def test_an_endpoint_is_asked_for_a_connection_alone(tmp_path: Path) -> None:
     found = checks(tmp_path, "judge", models=models)
     assert found["reward judge"].state == "warning"
     assert "s3cret" not in found["reward judge"].found
+
+
+def test_weights_of_image_features(tmp_path: Path) -> None:
+    assert not list(check_features(feature_config(tmp_path, None)))
+    assert not list(check_features(feature_config(tmp_path, {"kind": "vae"})))
+    place = write_dinov2(tmp_path / "dino", dinov2_state(1))
+    config = feature_config(tmp_path, {"kind": "dinov2", "weights": str(place)})
+    assert [(check.name, check.state) for check in check_features(config)] == [("features", "ok")]
+    (place / "config.json").unlink()
+    (found,) = check_features(config)
+    assert (found.state, found.found) == ("problem", f"evaluate.features.weights: {place} lacks config.json.")

@@ -41,3 +41,12 @@ def test_the_worlds_rewards_hold_nothing(tmp_path: Path) -> None:
     plan = planned(tmp_path, "world/true")
     assert items(plan)["world/true"].flops == 0
     assert not [note for note in plan.notes if "reward" in note]
+
+
+def test_the_network_of_image_features_is_told(tmp_path: Path) -> None:
+    for features, told in (({"kind": "dinov2"}, "dinov2, in GiB on every worker of evaluate (fp32): 0.3."), (None, "")):
+        tree = config_tree(tmp_path, [{"kind": "world", "pairs": 20}])
+        tree["evaluate"]["features"] = features
+        plan = make_plan(parse_config(tree, "config"), str(tmp_path / "run"), gpu="H100", pairs=1000)
+        notes = [note for note in plan.notes if "image features" in note]
+        assert notes == ([f"Weights of the image features {told}"] if told else [])
