@@ -74,20 +74,22 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tree, place = _configure(config, run_dir, set_, limit, ray_address)
         (outcome,) = _execute(tree, place, [stage], debug)
         if json_:
-            manifest = outcome.output.manifest
-            _print_json(
-                {
-                    "stage": stage,
-                    "key": manifest.key,
-                    "skipped": outcome.skipped,
-                    "rows": manifest.rows.model_dump(by_alias=True),
-                    "manifest": f"{outcome.output.storage.uri}/manifest.json",
-                }
-            )
+            _print_json(_stage_record(outcome))
         elif stage == "card":
             typer.echo(f"Data card: {place}/data-card.html")
 
     return command
+
+
+def _stage_record(outcome: StageOutcome) -> dict[str, Any]:
+    manifest = outcome.output.manifest
+    return {
+        "stage": outcome.name,
+        "key": manifest.key,
+        "skipped": outcome.skipped,
+        "rows": manifest.rows.model_dump(by_alias=True),
+        "manifest": f"{outcome.output.storage.uri}/manifest.json",
+    }
 
 
 for _name, _help in {
@@ -96,9 +98,52 @@ for _name, _help in {
     "score": "Run reward models; compute soft preferences, the minority metric, latents and visits.",
     "card": "Show what the data hold: ties, duplicates, contradictions, annotators, prompts, suspicious pairs.",
     "train": "Fine-tune the model on the preferences.",
-    "evaluate": "Draw images from base and tuned model, score them, and write the report.",
 }.items():
     app.command(_name, help=_help)(_stage_command(_name))
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    limit: Limit = None,
+    export_pairs: Annotated[
+        str | None, typer.Option("--export-pairs", metavar="DIR", help="Write blinded pairs for people to judge.")
+    ] = None,
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="Export at most so many pairs.")] = None,
+    repeat_share: Annotated[
+        float | None, typer.Option("--repeat-share", min=0.0, max=1.0, help="Export this share of them twice.")
+    ] = None,
+    prompt_set: Annotated[
+        str | None, typer.Option("--prompt-set", help="Export pairs of this prompt set only.")
+    ] = None,
+    import_votes: Annotated[
+        str | None, typer.Option("--import-votes", metavar="FILE", help="Turn votes (CSV) into win rates.")
+    ] = None,
+    vote_column: Annotated[
+        list[str] | None,
+        typer.Option("--vote-column", metavar="NAME=COLUMN", help="Where annotator_id, pair_id or choice stands."),
+    ] = None,
+    json_: AsJson = False,
+    ray_address: RayAddress = None,
+    debug: Debug = False,
+) -> None:
+    """Draw images from base and tuned model, score them, and write the report; or let people judge them."""
+    from prefopt.human.command import HumanRequest
+
+    wanted = HumanRequest.of(export_pairs, pairs, repeat_share, prompt_set, import_votes, vote_column)
+    tree, place = _configure(config, run_dir, set_, limit, ray_address)
+    (outcome,) = _execute(tree, place, ["evaluate"], debug)
+    if wanted is None:
+        if json_:
+            _print_json(_stage_record(outcome))
+        return
+    record, told = wanted.answer(outcome.output, place, tree.evaluate)
+    if json_:
+        _print_json(record)
+    else:
+        typer.echo("\n".join(told))
 
 
 @app.command()
