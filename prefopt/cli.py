@@ -12,6 +12,7 @@ from rich.console import Console
 
 from prefopt import __version__
 from prefopt.config import RunConfig, load_comparison, load_config
+from prefopt.config.evaluate import BASE, TUNED
 from prefopt.console import Reporter
 from prefopt.errors import ConfigError, PrefoptError
 from prefopt.stages.chain import Chain, StageOutcome
@@ -74,11 +75,22 @@ def _stage_command(stage: str) -> Callable[..., None]:
         tree, place = _configure(config, run_dir, set_, limit, ray_address)
         (outcome,) = _execute(tree, place, [stage], debug)
         if json_:
-            _print_outcome(outcome)
+            _print_json(_stage_record(outcome))
         elif stage == "card":
             typer.echo(f"Data card: {place}/data-card.html")
 
     return command
+
+
+def _stage_record(outcome: StageOutcome) -> dict[str, Any]:
+    manifest = outcome.output.manifest
+    return {
+        "stage": outcome.name,
+        "key": manifest.key,
+        "skipped": outcome.skipped,
+        "rows": manifest.rows.model_dump(by_alias=True),
+        "manifest": f"{outcome.output.storage.uri}/manifest.json",
+    }
 
 
 for _name, _help in {
@@ -108,11 +120,32 @@ def evaluate(
     run_dir: RunDir = None,
     set_: Overrides = None,
     limit: Limit = None,
+    export_pairs: Annotated[
+        str | None, typer.Option("--export-pairs", metavar="DIR", help="Write blinded pairs for people to judge.")
+    ] = None,
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="Export at most so many pairs.")] = None,
+    repeat_share: Annotated[
+        float | None, typer.Option("--repeat-share", min=0.0, max=1.0, help="Export this share of them twice.")
+    ] = None,
+    prompt_set: Annotated[
+        str | None, typer.Option("--prompt-set", help="Export pairs of this prompt set only.")
+    ] = None,
+    import_votes: Annotated[
+        str | None, typer.Option("--import-votes", metavar="FILE", help="Turn votes (CSV) into win rates.")
+    ] = None,
+    vote_column: Annotated[
+        list[str] | None,
+        typer.Option("--vote-column", metavar="NAME=COLUMN", help="Where annotator_id, pair_id or choice stands."),
+    ] = None,
     json_: AsJson = False,
     ray_address: RayAddress = None,
     debug: Debug = False,
 ) -> None:
-    """Draw images from base and tuned model, or from any models, score them, and write the report."""
+    """Draw images from base and tuned model, or from any models, score them, and write the report; or let people judge
+    them."""
+    from prefopt.human.command import HumanRequest
+
+    wanted = HumanRequest.of(export_pairs, pairs, repeat_share, prompt_set, import_votes, vote_column)
     configs = [name for name in given or [] if models is None or name.endswith((".yaml", ".yml"))]
     if len(configs) > 1 or (models is None and not configs):
         raise ConfigError(f"Give one config, not {len(configs)}; models to compare follow --models.")
@@ -125,10 +158,14 @@ def evaluate(
         tree = load_comparison(next(iter(configs), None), [models, *others], overrides)
         place = run_dir or f"runs/compare-{tree.name}"
         (outcome,) = _execute(tree, place, ["compare"], debug, COMPARISON)
+    record, told = _stage_record(outcome), [f"Report: {place}/report.html"]
+    if wanted is not None:
+        drawn = (BASE, *([TUNED] if models is None else []), *tree.evaluate.models)
+        record, told = wanted.answer(outcome.output, place, tree.evaluate, drawn)
     if json_:
-        _print_outcome(outcome)
+        _print_json(record)
     else:
-        typer.echo(f"Report: {place}/report.html")
+        typer.echo("\n".join(told))
 
 
 @app.command()
@@ -272,19 +309,6 @@ def _execute(
 
                 stop_ray()
     return outcomes
-
-
-def _print_outcome(outcome: StageOutcome) -> None:
-    manifest = outcome.output.manifest
-    _print_json(
-        {
-            "stage": outcome.name,
-            "key": manifest.key,
-            "skipped": outcome.skipped,
-            "rows": manifest.rows.model_dump(by_alias=True),
-            "manifest": f"{outcome.output.storage.uri}/manifest.json",
-        }
-    )
 
 
 def _print_json(value: dict[str, Any]) -> None:

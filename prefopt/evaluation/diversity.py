@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prefopt.evaluation.results import BASE, estimate_record
+from prefopt.config.evaluate import BASE
+from prefopt.evaluation.results import estimate_record
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 
 _UNIT_TOLERANCE = 1e-4

@@ -193,12 +193,7 @@ def test_one_and_two_workers_write_the_same_bytes(lab: Lab, name: str) -> None:
     [
         *((MOST, zero) for zero in (1, 2, 3)),
         *((name, 2) for name in OBJECTIVES if name != MOST),
-        *(
-            pytest.param(name, zero, marks=pytest.mark.matrix)
-            for name in OBJECTIVES
-            for zero in (1, 3)
-            if name != MOST
-        ),
+        *(pytest.param(name, zero, marks=pytest.mark.matrix) for name in OBJECTIVES for zero in (1, 3) if name != MOST),
     ],
 )
 def test_every_stage(lab: Lab, name: str, zero: int) -> None:

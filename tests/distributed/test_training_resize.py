@@ -125,7 +125,9 @@ def test_resized_at_other_settings(
     check_alike(*resized(lab, tmp_path, config, after, {}), lr=RATES["full"])
 
 
-@pytest.mark.parametrize(("offload", "workers"), [pytest.param("optimizer", (2, 1), marks=pytest.mark.matrix), ("all", (1, 2))])
+@pytest.mark.parametrize(
+    ("offload", "workers"), [pytest.param("optimizer", (2, 1), marks=pytest.mark.matrix), ("all", (1, 2))]
+)
 def test_resized_at_zero_3_with_offload(lab: Lab, tmp_path: Path, offload: str, workers: tuple[int, int]) -> None:
     """There the gradient's norm is summed in float32, in another order on two workers: a random model's errors are
     near 1, so that float32 rounds their gaps by 1e-7, and beta 200 keeps that out of the loss."""
