@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -19,6 +20,7 @@ from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
+from prefopt.features import Embedder, EmbedderSpec, embedded
 from prefopt.models.families import Pipeline
 from prefopt.models.loading import load_pipeline, moved
 from prefopt.models.sources import WeightsSource, pipeline_digest
@@ -42,6 +44,7 @@ SCORE_ROWS = pa.schema(
         ("score", pa.float32()),
     ]
 )
+FEATURE_ROWS = pa.schema([("prompt_id", pa.string()), ("sample", pa.int32()), ("feature", pa.list_(pa.float32()))])
 GAP_ROWS = pa.schema([("pair_id", pa.string()), ("draw", pa.int32()), ("t", pa.int32()), ("z", pa.float64())])
 
 
@@ -80,6 +83,7 @@ class EvaluationJob:
     models: tuple[ComparedModel, ...]
     """The base first."""
     rewards: tuple[RewardSpec, ...]
+    features: EmbedderSpec | None
     output: Storage
     store: Storage
 
@@ -150,6 +154,7 @@ class EvaluateUnits:
     def __init__(self, job: EvaluationJob) -> None:
         self._job, self._evaluate = job, job.config.evaluate
         self._rewards = [reward.load() for reward in job.rewards]
+        self._embedder = job.features.load() if job.features else None
         self._models = {model.name: model for model in job.models}
         self._last: _Loaded | None = None
 
@@ -207,7 +212,11 @@ class EvaluateUnits:
         ]
         self._job.output.write_table(f"images-{name}", pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
         self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, pngs))
-        return {"images": len(tasks), "files": [f"images-{name}", f"scores-{name}"]}
+        files = [f"images-{name}", f"scores-{name}"]
+        if self._embedder is not None:
+            self._job.output.write_table(f"features-{name}", self._feature_rows(self._embedder, tasks, ids, pngs))
+            files.append(f"features-{name}")
+        return {"images": len(tasks), "files": files}
 
     def _drawn(self, name: str, tasks: Sequence[Task]) -> list[bytes]:
         return [png_bytes(image) for image in self._model(name).generator.images(tasks)]
@@ -233,6 +242,20 @@ class EvaluateUnits:
             for (prompt, sample), score in zip(tasks, scores, strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SCORE_ROWS)
+
+    def _feature_rows(
+        self, embedder: Embedder, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]
+    ) -> pa.Table:
+        size = self._evaluate.batch
+        parts = [
+            embedded(embedder, [open_png(png) for png in pngs[start : start + size]], size)
+            for start in range(0, len(pngs), size)
+        ]
+        rows = [
+            {"prompt_id": ids[prompt], "sample": sample, "feature": feature}
+            for (prompt, sample), feature in zip(tasks, np.concatenate(parts), strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=FEATURE_ROWS)
 
     def _scores(self, reward: Reward, tasks: Sequence[Task], pngs: Sequence[bytes]) -> list[float]:
         size, scores = self._evaluate.batch, []

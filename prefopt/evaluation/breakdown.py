@@ -7,9 +7,10 @@ from typing import Any
 from prefopt.config.evaluate import TUNED, EvaluateConfig
 from prefopt.evaluation import wording
 from prefopt.evaluation.hpsv2 import StyleScores, style_scores
-from prefopt.evaluation.results import Comparison, Results, Scores, estimate_record, models_record
+from prefopt.evaluation.results import Comparison, Results, Scores, models_record
 from prefopt.evaluation.sets import DrawnSet, SetFigures, set_figures
 from prefopt.evaluation.slices import TEST, Slice, make_slices
+from prefopt.evaluation.statistics import estimate_record
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from prefopt.evaluation.minority import Detection
+from prefopt.evaluation.pareto import Point, frontier
 from prefopt.evaluation.results import Comparison
-from prefopt.evaluation.statistics import Floats
+from prefopt.evaluation.statistics import Estimate, Floats
 from prefopt.page.charts import FIRST, INK, MUTED, SECOND, chart, legend
 from prefopt.scoring.reliability import Reliability
 
@@ -19,6 +20,41 @@ Tone = Literal["well", "early", "alarm"]
 _COLOURS: dict[Tone, str] = {"well": FIRST, "early": MUTED, "alarm": SECOND}
 _MOST_POINTS = 400
 _FEW_POINTS = 12
+
+
+def pareto_chart(points: Sequence[Point]) -> Markup:
+    """Win rate against distance from the base, with intervals; the frontier is a line from the base itself."""
+    best = frontier(points)
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0.5, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.step(
+            [0.0, *(point.distance.value for point in best)],
+            [0.5, *(point.wins.value for point in best)],
+            where="post",
+            color=MUTED,
+            linewidth=1.0,
+        )
+        axes.plot(0.0, 0.5, marker="s", color=INK, markersize=5)
+        axes.annotate("base", (0.0, 0.5), (5, -11), textcoords="offset points", color=INK)
+        for point in points:
+            colour = FIRST if point in best else SECOND
+            for across, low, high in ((True, point.distance.low, point.distance.high), (False, *_ends(point.wins))):
+                if low is not None and high is not None:
+                    at = [point.wins.value] * 2 if across else [point.distance.value] * 2
+                    axes.plot(*(([low, high], at) if across else (at, [low, high])), color=colour, linewidth=1.4)
+            axes.plot(point.distance.value, point.wins.value, marker="o", color=colour, markersize=6)
+            place = (point.distance.value, point.wins.value)
+            axes.annotate(point.name, place, (5, 5), textcoords="offset points", color=INK)
+        axes.set(xlabel="distance from the base", ylabel="win rate")
+        axes.margins(x=0.12, y=0.15)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+    return chart("pareto", "Win rate against distance from the base", draw, height=3.2)
+
+
+def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
+    return estimate.low, estimate.high
 
 
 def histogram_chart(detection: Detection) -> Markup:

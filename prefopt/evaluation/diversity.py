@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prefopt.config.evaluate import BASE
-from prefopt.evaluation.results import estimate_record
-from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling, estimate_record, mean_estimate
 
 _UNIT_TOLERANCE = 1e-4
 _MEMORY_CELLS = 4_000_000

@@ -12,8 +12,9 @@ from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
 from prefopt.evaluation import groups, wording
 from prefopt.evaluation.breakdown import Breakdown, shown_breakdown
-from prefopt.evaluation.charts import forest_chart, histogram_chart, reliability_chart, roc_chart
+from prefopt.evaluation.charts import forest_chart, histogram_chart, pareto_chart, reliability_chart, roc_chart
 from prefopt.evaluation.lineage import environments, shown_config, stage_rows
+from prefopt.evaluation.pareto import Point
 from prefopt.evaluation.ranking import TEST, Rank
 from prefopt.evaluation.results import Comparison, Results
 from prefopt.evaluation.showcase import Changed, Shown
@@ -141,11 +142,19 @@ def _figures(inputs: ReportInputs) -> dict[str, Any]:
     return {
         **(_run_figures(inputs.run, inputs.config, inputs.results) if inputs.run else {}),
         "shown_config": shown_config(inputs.config, tuned_here=inputs.run is not None),
+        "pareto": pareto_chart(_points(inputs.results)) if inputs.results.ranking and inputs.results.features else None,
         "forest": forest_chart(inputs.results.comparisons, wording.called(inputs.results.comparisons[0].model)),
         "showcase": inputs.showcase,
         "gained": inputs.gained,
         "lost": inputs.lost,
     }
+
+
+def _points(results: Results) -> list[Point]:
+    """Every compared model's win rate on the headline reward, and its distance from the base."""
+    assert results.features is not None
+    distances = results.features.distance_from_base
+    return [Point(name, found[0].wins, distances[name]) for name, found in results.models.items()]
 
 
 def _run_figures(run: RunPart, config: RunConfig, results: Results) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from prefopt.config.evaluate import BASE, TUNED, EvaluateConfig
+from prefopt.evaluation.diversity import FeatureFigures, feature_metrics
 from prefopt.evaluation.groups import TEST, GroupAccuracy
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.ranking import Rank, ranking_record
-from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate, win_points
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling, estimate_record, mean_estimate, win_points
 
 SCHEMA_VERSION = 1
 Scores = Mapping[str, Mapping[str, Floats]]
@@ -60,6 +61,8 @@ class Results:
     """The metric that training used first."""
     ranking: list[Rank] = field(default_factory=list)
     """Of several models."""
+    features: FeatureFigures | None = None
+    """Diversity and distance from the base; None where they were not measured."""
     groups: list[GroupAccuracy] = field(default_factory=list)
     """Of several annotator groups."""
 
@@ -105,8 +108,7 @@ def metrics(results: Results) -> dict[str, Any]:
         "minority": _minority(results.detections),
         "accuracy_heldout": estimate_record(results.accuracy) if results.accuracy else None,
         "accuracy_by_group": _groups(results.groups) if results.groups else None,
-        "diversity": None,
-        "distance_from_base": None,
+        **feature_metrics(results.features),
     }
 
 
@@ -152,8 +154,3 @@ def _minority(detections: Sequence[Detection]) -> dict[str, Any] | None:
         return None
     first = next(iter(measured))
     return {"auroc": measured[first], "source": first, "auroc_by_source": measured}
-
-
-def estimate_record(estimate: Estimate) -> dict[str, Any]:
-    """A figure with its interval and its number of observations."""
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}

@@ -1,7 +1,7 @@
 """Win rates, AUROC and their intervals: a percentile bootstrap that draws whole clusters (prompts) with replacement."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,11 @@ class Resampling:
         """The two quantiles of a percentile interval."""
         tail = (1.0 - self.bootstrap.level) / 2.0
         return tail, 1.0 - tail
+
+
+def estimate_record(estimate: Estimate) -> dict[str, Any]:
+    """A figure with its interval and its number of observations."""
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
 def win_points(tuned: ArrayLike, base: ArrayLike, ties: TieRule) -> Floats:

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefopt.data.storage import Storage
-from prefopt.evaluation.results import estimate_record
-from prefopt.evaluation.statistics import Estimate, Resampling, TieRule, mean_estimate
+from prefopt.evaluation.statistics import Estimate, Resampling, TieRule, estimate_record, mean_estimate
 from prefopt.human.pairs import Key, human_directory, read_key
 from prefopt.human.statistics import Agreement, Votes, agreement, crossed_estimate
 from prefopt.human.votes import Choice, Vote, VoteColumns, VotesRead, read_votes

@@ -10,6 +10,7 @@ from prefopt.page import formats
 _FILTERS = {
     "percent": formats.percent,
     "ends": formats.ends,
+    "number_ends": formats.number_ends,
     "whole_ends": formats.whole_ends,
     "count": formats.count,
     "number": formats.number,

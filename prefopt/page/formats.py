@@ -51,6 +51,13 @@ def ends(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
+def number_ends(interval: Interval) -> str:
+    """The ends of the interval of a figure that is no share."""
+    if interval.low is None or interval.high is None:
+        return "not known"
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
 def whole_ends(interval: Interval) -> str:
     """The same in whole percent, where room is scarce."""
     if interval.low is None or interval.high is None:

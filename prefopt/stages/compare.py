@@ -30,6 +30,7 @@ def run(context: StageContext) -> StageResult:
         accuracy_pairs=0,
         detections=[],
         ranking=drawn.ranking(),
+        features=drawn.features(),
     )
     breakdown = drawn.breakdown([None] * len(sets))
     gained, lost = drawn.changed()

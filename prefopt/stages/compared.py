@@ -15,12 +15,14 @@ from prefopt.data.ids import prompt_id
 from prefopt.distributed.evaluate import PROMPT_ROWS, ComparedModel, EvaluateUnits, EvaluationJob, image_units
 from prefopt.distributed.units import Unit, run_units
 from prefopt.evaluation.breakdown import Breakdown, breakdown_metrics, make_breakdown
+from prefopt.evaluation.diversity import FeatureFigures, feature_figures
 from prefopt.evaluation.ranking import Rank, rank_models
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import SetFigures, drawn_sets
 from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_changed, read_showcase
-from prefopt.evaluation.statistics import Floats
+from prefopt.evaluation.statistics import Floats, Resampling
+from prefopt.features import embedder_spec
 from prefopt.prompts import PromptList, drawn_prompts
 from prefopt.rewards import reward_spec, reward_versions
 from prefopt.stages.base import StageContext
@@ -72,6 +74,20 @@ class Drawn:
             return []
         return rank_models(config, self.scores[config.rewards[0]], self.names, self.compared)
 
+    def features(self) -> FeatureFigures | None:
+        """Diversity and distance from the base, by the configured image features."""
+        spec, config, output = embedder_spec(self.context.config), self.context.config.evaluate, self.context.output
+        if spec is None:
+            return None
+        units = range(-(-len(self.prompts) // config.unit_prompts))
+        found = {}
+        for model in self.models:
+            files = [f"features-{model}-{unit:05d}.parquet" for unit in units]
+            rows = pa.concat_tables(output.read_table(file, ["feature"]) for file in files)["feature"].combine_chunks()
+            found[model] = rows.flatten().to_numpy().reshape(len(self.prompts), config.samples_per_prompt, -1)
+        names = [prompt_id(prompt) for prompt in self.prompts]
+        return feature_figures(spec.name, spec.version, found, names, Resampling(config.bootstrap, config.seed))
+
     def showcase(self) -> list[Shown]:
         """The first prompts."""
         config = self.context.config.evaluate
@@ -95,6 +111,7 @@ def draw(context: StageContext, sets: list[PromptList], models: Sequence[Compare
         config=context.config,
         models=tuple(models),
         rewards=tuple(reward_spec(name, context.config) for name in evaluate.rewards),
+        features=embedder_spec(context.config),
         output=context.output,
         store=context.store,
     )

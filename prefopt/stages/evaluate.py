@@ -155,6 +155,7 @@ def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], vote
         accuracy_pairs=len(pairs),
         detections=_detections(context, how),
         ranking=drawn.ranking(),
+        features=drawn.features(),
         groups=group_accuracies(votes, gaps, how),
     )
 

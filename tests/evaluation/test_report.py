@@ -10,14 +10,16 @@ from prefopt.card.counts import Counts
 from prefopt.config.evaluate import BootstrapConfig, EvaluateConfig
 from prefopt.evaluation.breakdown import make_breakdown
 from prefopt.evaluation.charts import running_mean, thin
+from prefopt.evaluation.diversity import feature_figures
 from prefopt.evaluation.lineage import display_name, shown_config
 from prefopt.evaluation.minority import Detection
+from prefopt.evaluation.pareto import Point, frontier
 from prefopt.evaluation.ranking import Rank
 from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import drawn_sets
 from prefopt.evaluation.showcase import Picture, Shown
-from prefopt.evaluation.statistics import Estimate
+from prefopt.evaluation.statistics import Estimate, Resampling
 from prefopt.evaluation.wording import caution, headline, side_effects
 from prefopt.objectives import OBJECTIVES
 from prefopt.objectives.titles import TITLES
@@ -365,6 +367,41 @@ def test_models_compared_without_a_run(place, names):
     assert html.count("<img ") == 1 + len(names)
     assert ('id="models"' in html) == ("| model | win rate" in markdown) == (len(names) > 1)
     assert "\n\n\n" not in markdown
+
+
+def features(*names):
+    """Figures of two samples of each of four prompts."""
+    draw = np.random.default_rng(0)
+    units = {name: draw.normal(size=(4, 2, 8)) for name in ("base", *names)}
+    units = {name: found / np.linalg.norm(found, axis=-1, keepdims=True) for name, found in units.items()}
+    return feature_figures("kit", "1", units, list("abcd"), Resampling(BootstrapConfig(resamples=100), 0))
+
+
+def test_diversity_and_distance_are_shown(place):
+    results = dataclasses.replace(inputs(place).results, features=features("tuned"))
+    html, markdown = render_html(inputs(place, results=results)), render_markdown(inputs(place, results=results))
+    check_page(html, scripts=1)
+    check_access(html)
+    section = html.split('<h2 id="features">')[1].split("</section>")[0]
+    assert section.count("<tr>") == 3
+    assert "<svg" not in section  # one model makes no frontier
+    assert "Distance of tuned from the base" in markdown
+    both = without_a_run(place, "other", "third-model")
+    both = dataclasses.replace(
+        both, results=dataclasses.replace(both.results, features=features("other", "third-model"))
+    )
+    section = render_html(both).split('<h2 id="features">')[1].split("</section>")[0]
+    assert "third-model</text>" in section or ">third-model<" in section
+    assert "\n\n\n" not in render_markdown(both)
+
+
+def test_the_frontier_by_hand():
+    points = [
+        Point(name, estimate(wins), estimate(far))
+        for name, wins, far in (("a", 0.6, 0.3), ("b", 0.7, 0.2), ("c", 0.7, 0.4), ("d", 0.9, 0.5), ("e", 0.4, 0.1))
+    ]
+    assert [point.name for point in frontier(points)] == ["e", "b", "d"]
+    assert frontier([]) == []
 
 
 def test_other_models_stand_beside_the_tuned_one(place):

@@ -13,6 +13,7 @@ from prefopt.data.ids import prompt_id
 from prefopt.distributed import evaluate as units
 from prefopt.errors import InputError, RewardError
 from prefopt.evaluation.generation import open_png, png_bytes
+from prefopt.features import embedder_spec
 from prefopt.prompts import Heldout, drawn_prompts, read_prompts
 from prefopt.rewards import reward_spec
 from prefopt.stages.evaluate import _models, run
@@ -43,7 +44,7 @@ def test_rows_and_files(context, result):
     assert (result.rows.in_, result.rows.out, result.rows.quarantined) == (12, 12, 0)
     expected = {
         f"{kind}-{model}-0000{unit}.parquet"
-        for kind in ("images", "scores")
+        for kind in ("images", "scores", "features")
         for model in ("base", "tuned")
         for unit in (0, 1)
     }
@@ -134,6 +135,7 @@ def worker(context, **evaluate):
             config=config,
             models=tuple(_models(replace(context, config=config))),
             rewards=tuple(reward_spec(name) for name in config.evaluate.rewards),
+            features=embedder_spec(config),
             output=context.output,
             store=context.store,
         )
