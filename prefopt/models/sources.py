@@ -157,7 +157,7 @@ def trained_weights(train: Storage, bases: Sequence[WeightsSource], name: str, f
     if base is None:
         known = " or ".join(f"{base.name} (digest {base.digest[:12]})" for base in dict.fromkeys(bases))
         raise InputError(
-            f"{field}: the adapter of {name} was trained on a model with the digest {str(trained_on)[:12]}, not on"
+            f"{field}: the adapter in {place} was trained on a model with the digest {str(trained_on)[:12]}, not on"
             f" {known}. Set model.path to the model that it was trained on."
         )
     return _adapter(name, place, files[LORA_WEIGHTS], base)

@@ -85,8 +85,8 @@ class Drawn:
             files = [f"features-{model}-{unit:05d}.parquet" for unit in units]
             rows = pa.concat_tables(output.read_table(file, ["feature"]) for file in files)["feature"].combine_chunks()
             found[model] = rows.flatten().to_numpy().reshape(len(self.prompts), config.samples_per_prompt, -1)
-        names = [prompt_id(prompt) for prompt in self.prompts]
-        return feature_figures(spec.name, spec.version, found, names, Resampling(config.bootstrap, config.seed))
+        how = Resampling(config.bootstrap, config.seed)
+        return feature_figures(spec.name, spec.version, found, self.prompts, how)
 
     def showcase(self) -> list[Shown]:
         """The first prompts."""
@@ -160,6 +160,7 @@ def summary_of(context: StageContext, results: Results, drawn: Drawn, sets: Sequ
         "win_rate_high": headline.wins.high,
         **_set_summary(sets),
         **{f"reward {name}": version for name, version in found.items()},
+        **({"features": results.features.version} if results.features else {}),
     }
 
 

@@ -64,7 +64,7 @@ def test_pairs_out_and_votes_in(prefopt, tmp_path):
 def test_without_them_it_is_the_stage(prefopt):
     code, out, _err = prefopt("--json")
     assert (code, json.loads(out)["stage"], json.loads(out)["skipped"]) == (0, "evaluate", True)
-    assert prefopt()[1] == ""
+    assert prefopt()[1] == "Report: runs/small/report.html\n"
 
 
 def test_an_export_says_what_to_keep_secret(prefopt, tmp_path):

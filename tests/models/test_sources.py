@@ -92,7 +92,7 @@ def test_places_enter_no_digest(place: Path, tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_is_refused_and_both_are_named(place: Path) -> None:
     base, other = _digest(place / "base"), _digest(place / "other")
-    with pytest.raises(InputError, match=rf"init_from.*/upon .*{other[:12]}, not on base \(digest {base[:12]}\)"):
+    with pytest.raises(InputError, match=rf"init_from.*/upon/.*{other[:12]}, not on base \(digest {base[:12]}\)"):
         training_weights(_config(place / "base", place / "upon"))
     assert training_weights(_config(place / "other", place / "upon")).init.below.name == "other"
 
@@ -177,5 +177,5 @@ def test_a_snapshot_that_can_say_nothing_is_refused(place: Path) -> None:
         _snapshots(place, "lora", "again")
     with pytest.raises(InputError, match=r"score\.panel\.snapshots\.0: there is no directory .*nowhere"):
         _snapshots(place, "nowhere")
-    with pytest.raises(InputError, match=r"score\.panel\.snapshots\.0: the adapter of the run in .*upon"):
+    with pytest.raises(InputError, match=r"score\.panel\.snapshots\.0: the adapter in .*/upon/"):
         _snapshots(place, "upon")
