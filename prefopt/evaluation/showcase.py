@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from prefopt.config.evaluate import EvaluateConfig
 from prefopt.data.ids import prompt_id
 from prefopt.data.storage import Storage
-from prefopt.evaluation.generation import open_png, png_bytes
+from prefopt.evaluation.generation import open_png
 from prefopt.evaluation.statistics import Floats
-from prefopt.page.pictures import SMALL_SIDE, data_uri
+from prefopt.page.pictures import SMALL_SIDE, data_uri, thumbnail
 
-LARGEST_SIDE = 256
+LARGEST_SIDE = 512
+PICTURE_BYTES = 12_000_000
+"""Of all pictures of a report together, before base64 makes a third more of them."""
 MOST_CHANGED = 6
 """Prompts with the largest gain that are shown, and as many with the largest loss."""
 
@@ -25,7 +26,7 @@ class Picture:
     """A picture ready for a page."""
 
     uri: str
-    """A data URI of a PNG."""
+    """A data URI of a PNG or a JPEG."""
     score: float
     """On the headline reward."""
     small: bool
@@ -61,11 +62,12 @@ def read_showcase(
     """The first sample of the prompts at these places among all evaluated ones; only their units are read."""
     pictures: dict[str, dict[str, Picture]] = {model: {} for model in models}
     chosen = {prompts[place] for place in places}
+    most = picture_bytes(config.grid_prompts, len(models))
     for model, found in pictures.items():
         for unit in sorted({place // config.unit_prompts for place in places}):
             images = output.read_table(f"images-{model}-{unit:05d}.parquet")
             scores = output.read_table(f"scores-{model}-{unit:05d}.parquet")
-            found |= _pictures(images, scores, chosen, config.rewards[0])
+            found |= _pictures(images, scores, chosen, config.rewards[0], most)
     return [Shown(prompts[place], {model: pictures[model][prompts[place]] for model in models}) for place in places]
 
 
@@ -77,6 +79,11 @@ def read_changed(
     shown = read_showcase(output, prompts, [*up, *down], config, models)
     found = [Changed(one, float(gains[place])) for one, place in zip(shown, [*up, *down], strict=True)]
     return found[: len(up)], found[len(up) :]
+
+
+def picture_bytes(grid_prompts: int, models: int) -> int:
+    """How many bytes a picture may have, so that a report stays small however many it shows."""
+    return PICTURE_BYTES // (models * (grid_prompts + 2 * MOST_CHANGED))
 
 
 def prompt_gains(gains: Floats, names: Sequence[str], prompts: Sequence[str]) -> Floats:
@@ -94,17 +101,14 @@ def most_changed(gains: Floats, most: int) -> tuple[list[int], list[int]]:
     return up, down
 
 
-def _pictures(images: pa.Table, scores: pa.Table, prompts: set[str], reward: str) -> dict[str, Picture]:
+def _pictures(images: pa.Table, scores: pa.Table, prompts: set[str], reward: str, most: int) -> dict[str, Picture]:
     headline = scores.filter(pc.and_(pc.equal(scores["reward"], reward), pc.equal(scores["sample"], 0)))
     score = dict(zip(headline["prompt_id"].to_pylist(), headline["score"].to_pylist(), strict=True))
     first = images.filter(pc.and_(pc.equal(images["sample"], 0), pc.is_in(images["prompt"], pa.array(sorted(prompts)))))
-    return {row["prompt"]: _picture(row["png"], score[row["prompt_id"]]) for row in first.to_pylist()}
+    return {row["prompt"]: picture_of(row["png"], score[row["prompt_id"]], most) for row in first.to_pylist()}
 
 
-def _picture(png: bytes, score: float) -> Picture:
+def picture_of(png: bytes, score: float, most: int) -> Picture:
+    """A generated image for a page, in at most `most` bytes."""
     image = open_png(png)
-    small = max(image.size) <= SMALL_SIDE
-    if max(image.size) > LARGEST_SIDE:
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
-        png = png_bytes(image)
-    return Picture(data_uri("png", png), score, small)
+    return Picture(data_uri(*thumbnail(image, LARGEST_SIDE, most)), score, max(image.size) <= SMALL_SIDE)

@@ -15,8 +15,7 @@ from prefopt.evaluation.breakdown import make_breakdown
 from prefopt.evaluation.generation import png_bytes
 from prefopt.evaluation.report import render_html
 from prefopt.evaluation.sets import drawn_sets
-from prefopt.evaluation.showcase import Changed, Picture, Shown
-from prefopt.page.pictures import data_uri
+from prefopt.evaluation.showcase import Changed, Shown, picture_bytes, picture_of
 from prefopt.prompts import Prompt, PromptList, drawn_prompts
 from tests.evaluation.test_report import broken_down, inputs
 
@@ -41,7 +40,7 @@ IMAGES = 10_000
 
 def picture(seed, side):
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return Picture(data_uri("png", png_bytes(Image.fromarray(pixels))), seed / 10.0, small=side <= 96)
+    return picture_of(png_bytes(Image.fromarray(pixels)), seed / 10.0, picture_bytes(12, 2))
 
 
 def shown(number, side):
@@ -208,7 +207,7 @@ def test_print_leaves_controls_out(page):
 
 
 def test_ten_thousand_images_make_a_small_report(browser, tmp_path):
-    file = report(tmp_path, 256, many_scores(), 12)
+    file = report(tmp_path, 512, many_scores(), 12)
     size = file.stat().st_size
     assert size < 20e6
     page = browser.new_page()

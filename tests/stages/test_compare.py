@@ -107,6 +107,25 @@ def test_workers_units_and_the_store_change_no_byte(four: StageOutcome, place: P
     assert read("metrics.json") == again.output.storage.read_bytes("metrics.json")
 
 
+def test_one_shard_and_four_give_the_same_images_and_figures(place: Path, ray_session: None, tmp_path: Path) -> None:
+    """A shard is a whole number of batches, the last of which is padded."""
+    (tmp_path / "many.txt").write_text("".join(f"picture {number}\n" for number in range(15)))
+    sets = f"evaluate.prompt_sets=[{{kind: file, path: {tmp_path}/many.txt}}]"
+    images, figures_of = {}, {}
+    for prompts in (15, 4):
+        settings = [*SETTINGS, sets, f"store={tmp_path}/store-{prompts}", "evaluate.samples_per_prompt=1"]
+        config = load_comparison(
+            None, [str(place / "a"), str(place / "b")], [*settings, f"evaluate.unit_prompts={prompts}"]
+        )
+        made = compared(config, tmp_path / f"run-{prompts}").output.storage
+        shards = [name for name in made.files() if name.startswith("images-b-")]
+        assert len(shards) == -(-15 // prompts)
+        images[prompts] = [row for name in sorted(shards) for row in made.read_table(name).to_pylist()]
+        figures_of[prompts] = made.read_bytes("metrics.json")
+    assert images[15] == images[4]
+    assert figures_of[15] == figures_of[4]
+
+
 def test_a_model_that_is_not_there_is_named(place: Path, tmp_path: Path) -> None:
     config = comparison(place, "a", "nothing-here")
     with pytest.raises(InputError, match=r"evaluate\.models\.nothing-here"):
