@@ -26,6 +26,7 @@ def ray_session() -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(site)]))
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else a busy test process starves the workers it waits for
     ray.init(
         num_cpus=4,
         include_dashboard=False,

@@ -48,6 +48,15 @@ IMAGES = _schema(
 )
 """Where each unique image lies, sorted by image_id: a table cell (row, column) or a file of its own (row -1)."""
 
+SOURCES = _schema(
+    source=pa.int32(),
+    kind=pa.string(),
+    file=pa.string(),
+    bytes=pa.int64(),
+    sha256=pa.string(),
+)
+"""One row per file of each configured source, as it was read; file is its path within the source."""
+
 QUARANTINE = _schema(
     source_file=pa.string(),
     source_row=pa.int64(),

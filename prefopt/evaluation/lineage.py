@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from prefopt.config import RunConfig, evaluate, score, train
 from prefopt.data.manifest import Manifest
 
+MOST_FILES = 50
+"""Source files that a report lists."""
 _SOURCE_PLACES = ("path", "images")
 _MODEL_PLACES = (("model", "path"), ("model", "vae"), ("train", "init_from"), ("train", "reference_from"))
 _LEFT_OUT: dict[str, Any] = {
@@ -66,6 +69,15 @@ def stage_rows(manifests: Mapping[str, Manifest]) -> list[dict[str, Any]]:
         }
         for name, manifest in manifests.items()
     ]
+
+
+def source_rows(files: pa.Table) -> dict[str, Any]:
+    """The files that ingest read (SOURCES): how many, their bytes, and the first of them."""
+    return {
+        "files": files.num_rows,
+        "bytes": sum(files["bytes"].to_pylist()),
+        "first": files.slice(0, MOST_FILES).to_pylist(),
+    }
 
 
 def environments(manifests: Mapping[str, Manifest]) -> dict[str, str]:

@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
+import pyarrow as pa
 
 from prefopt import __version__
 from prefopt.card.counts import Counts
 from prefopt.config import RunConfig
 from prefopt.data.manifest import Manifest
+from prefopt.data.schema import SOURCES
 from prefopt.evaluation import groups, wording
 from prefopt.evaluation.breakdown import Breakdown, shown_breakdown
 from prefopt.evaluation.charts import forest_chart, histogram_chart, pareto_chart, reliability_chart, roc_chart
-from prefopt.evaluation.lineage import environments, shown_config, stage_rows
+from prefopt.evaluation.lineage import environments, shown_config, source_rows, stage_rows
 from prefopt.evaluation.pareto import Point
 from prefopt.evaluation.ranking import TEST, Rank
 from prefopt.evaluation.results import Comparison, Results
@@ -37,6 +39,10 @@ class RunPart:
     """Of alpha on the validation split; None without an alpha."""
     manifests: Mapping[str, Manifest]
     """Of the stages before this one, in order."""
+    sources: pa.Table = field(default_factory=SOURCES.empty_table)
+    """The files that ingest read."""
+    key: str = ""
+    """Of the evaluate stage."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ def _run_values(run: RunPart, config: RunConfig, results: Results) -> dict[str, 
         "reliability": run.reliability,
         "alpha_rewards": ", ".join(config.score.alpha.members()) if config.score.alpha else "",
         "stages": stage_rows(run.manifests),
+        "sources": source_rows(run.sources),
         "detected": next((found for found in results.detections if found.auroc), None),
     }
 

@@ -1,8 +1,8 @@
 """What a stage is: a name, what it depends on, and a function from its inputs to its output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
@@ -37,6 +37,10 @@ class StageContext:
     logs: Storage
     """For what no manifest lists: wall times, host names."""
     progress: "Progress"
+    source_digests: Sequence[Sequence[Any]] = ()
+    """Name, bytes and sha256 of every file, source by source."""
+    key: str = ""
+    """Of this stage."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ class Chain:
             store=self._store,
             logs=self._run.child(f"logs/{stage}"),
             progress=self._progress,
+            source_digests=self._outside.source_digests,
+            key=self._keys[stage],
         )
 
     def _execute(self, spec: StageSpec, context: StageContext) -> None:

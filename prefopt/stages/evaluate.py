@@ -16,6 +16,7 @@ from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.framing import Framing
 from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
+from prefopt.data.schema import SOURCES
 from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import ComparedModel, accuracy_units
 from prefopt.errors import InputError
@@ -32,7 +33,7 @@ from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 from prefopt.stages.compared import Drawn, draw, summary_of, write_results
 
-MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
+SOURCE_FILES, MINORITY, STEPS, VERDICTS = "sources.parquet", "minority.parquet", "steps.jsonl", "health.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -61,6 +62,8 @@ def run(context: StageContext) -> StageResult:
             verdicts=_lines(context.parents["train"], VERDICTS),
             reliability=_reliability(context.parents["score"]),
             manifests={name: parent.manifest for name, parent in context.parents.items()},
+            sources=_sources(ingest),
+            key=context.key,
         ),
     )
     written = write_results(context, results, breakdown, inputs)
@@ -211,6 +214,12 @@ def _lines(train: StageOutput, file: str) -> list[dict[str, Any]]:
     if file not in train.manifest.files_like(file):
         return []
     return [json.loads(line) for line in train.storage.read_bytes(file).splitlines()]
+
+
+def _sources(ingest: StageOutput) -> pa.Table:
+    if SOURCE_FILES not in ingest.manifest.files_like(SOURCE_FILES):
+        return SOURCES.empty_table()
+    return ingest.storage.read_table(SOURCE_FILES)
 
 
 def _reliability(score: StageOutput) -> Reliability | None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.manifest import Rows
-from prefopt.data.schema import QUARANTINE
+from prefopt.data.schema import QUARANTINE, SOURCES
 from prefopt.data.sources import open_source
 from prefopt.data.storage import Storage
 from prefopt.distributed.ingest import FirstPrompts, MergeImages, MergePairs, ScanRows, spread_to_test
@@ -18,13 +18,15 @@ from prefopt.distributed.units import Unit, UnitWorker, run_units
 from prefopt.errors import InputError
 from prefopt.stages.base import StageContext, StageResult
 
+SOURCE_FILES = "sources.parquet"
 BUCKET_VOTES = 50_000
 """Votes per output shard, on average."""
 _HEX = 1 << 32
 
 
 def run(context: StageContext) -> StageResult:
-    """Read every source, check every row, write pairs-*, votes-*, images-*.parquet and quarantine.parquet."""
+    """Read every source, check every row, write pairs-*, votes-*, images-*.parquet, sources.parquet and
+    quarantine.parquet."""
     config = context.config.ingest
     sources, work = context.sources, context.output.child("work")
 
@@ -56,14 +58,17 @@ def run(context: StageContext) -> StageResult:
     _write_ids(work, "moved.parquet", spread_to_test(work, shared))
     merged = units("pairs", _pair_units(buckets), partial(MergePairs, work, context.output))
     reasons = _collect_quarantine(work, context.output)
+    files_read = _source_table(context)
+    context.output.write_table(SOURCE_FILES, files_read)
 
     twice = sum(receipt["twice"] for receipt in merged)
     files = [unit.payload["file"] for unit in _image_units(buckets)]
     files += [unit.payload[kind] for unit in _pair_units(buckets) for kind in ("pairs", "votes")]
     return StageResult(
         rows=Rows(in_=votes + refused, out=votes - twice, quarantined=refused + twice),
-        files=[*files, "quarantine.parquet"],
+        files=[*files, SOURCE_FILES, "quarantine.parquet"],
         summary={
+            "source_files": files_read.num_rows,
             "pairs": sum(receipt["pairs"] for receipt in merged),
             "images": sum(receipt["images"] for receipt in merged_images),
             "votes_contradicted": sum(receipt["contradicted"] for receipt in merged),
@@ -72,6 +77,15 @@ def run(context: StageContext) -> StageResult:
             **{f"quarantined_{reason}": count for reason, count in sorted(reasons.items())},
         },
     )
+
+
+def _source_table(context: StageContext) -> pa.Table:
+    rows = [
+        {"source": number, "kind": source.kind, "file": file, "bytes": size, "sha256": sha256}
+        for number, (source, digests) in enumerate(zip(context.sources, context.source_digests, strict=False))
+        for file, size, sha256 in digests
+    ]
+    return pa.Table.from_pylist(rows, schema=SOURCES)
 
 
 def _scan_units(sources: tuple[SourceConfig, ...], unit_rows: int) -> list[Unit]:

@@ -142,7 +142,7 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 STAGES = {
     spec.name: spec
     for spec in (
-        StageSpec("ingest", "vote", 2, (), _ingest),
+        StageSpec("ingest", "vote", 3, (), _ingest),
         StageSpec("inject", "vote", 1, ("ingest",), _inject),
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),

@@ -3,15 +3,17 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from markupsafe import escape
 
 from prefopt.card.counts import Counts
 from prefopt.config.evaluate import BootstrapConfig, EvaluateConfig
+from prefopt.data.schema import SOURCES
 from prefopt.evaluation.breakdown import make_breakdown
 from prefopt.evaluation.charts import running_mean, thin
 from prefopt.evaluation.diversity import feature_figures
-from prefopt.evaluation.lineage import display_name, shown_config
+from prefopt.evaluation.lineage import MOST_FILES, display_name, shown_config
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.pareto import Point, frontier
 from prefopt.evaluation.ranking import Rank
@@ -80,6 +82,8 @@ def inputs(tmp_path, **changed):
         "verdicts": verdict_lines(),
         "reliability": reliability(),
         "manifests": {},
+        "sources": SOURCES.empty_table(),
+        "key": "",
     }
     told = {name: changed.pop(name, value) for name, value in run.items()}
     values = {"config": config, "results": results, "prompts": 10, "showcase": [shown], "run": RunPart(**told)}
@@ -367,6 +371,17 @@ def test_models_compared_without_a_run(place, names):
     assert html.count("<img ") == 1 + len(names)
     assert ('id="models"' in html) == ("| model | win rate" in markdown) == (len(names) > 1)
     assert "\n\n\n" not in markdown
+
+
+def test_source_files_and_keys_are_told(place):
+    files = [{"source": 0, "kind": "pickapic", "file": NASTY, "bytes": 1000, "sha256": "ab" * 32}] * (MOST_FILES + 1)
+    html = render_html(inputs(place, sources=pa.Table.from_pylist(files, schema=SOURCES), key="c0ffee" * 8))
+    check_page(html, scripts=1)
+    check_access(html)
+    check_scripts(html, 1)
+    assert "51 source files, 51.0 kB" in html
+    assert html.count("abababababababab") == MOST_FILES
+    assert "<code>c0ffeec0ffee</code>" in html
 
 
 def features(*names):
