@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from prefopt.data.conditional import put_if_absent
 from prefopt.errors import ConfigError, StorageError
 
 _CHUNK = 1 << 20
@@ -105,6 +106,30 @@ class Storage:
         """Write a whole file at once."""
         with self.open_output(relative) as stream:
             stream.write(data)
+
+    def create(self, relative: str, data: bytes) -> bool:
+        """Write a whole file unless one is there; whether it was written. Of several writers at once one succeeds.
+
+        On an object store this is a conditional put, for which boto3 is needed: ConfigError without it.
+        """
+        target = self.path(relative)
+        with _explained("write", self, relative):
+            if not self.local:
+                return put_if_absent(self.uri, target, data)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=os.path.dirname(target))
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.chmod(temporary, 0o644)
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            return True
 
     @contextlib.contextmanager
     def open_output(self, relative: str) -> Iterator[Any]:

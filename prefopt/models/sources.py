@@ -143,15 +143,22 @@ def compared_weights(config: RunConfig) -> dict[str, WeightsSource]:
     }
 
 
+def made_weights(train: Manifest) -> str:
+    """The digest of the weights that a finished train stage made: of a full model's files, or of an adapter's."""
+    files = _model_files(train)
+    return files.get(LORA_WEIGHTS) or digest_of_files(
+        {path: sha256 for path, sha256 in files.items() if is_part_of_model(path)}
+    )
+
+
 def trained_weights(train: Storage, bases: Sequence[WeightsSource], name: str, field: str) -> WeightsSource:
     """What a finished train stage made. InputError, naming the field, if it is an adapter of none of `bases`."""
     manifest = read_manifest(train)
     model = train.child(_MODEL)
     place, files = model.path("") if model.local else model.uri, _model_files(manifest)
     if LORA_WEIGHTS not in files:
-        digest = digest_of_files({path: sha256 for path, sha256 in files.items() if is_part_of_model(path)})
         pipeline = manifest.summary.get(PIPELINE)
-        return WeightsSource(name, place, None, digest, pipeline=str(pipeline) if pipeline else None)
+        return WeightsSource(name, place, None, made_weights(manifest), pipeline=str(pipeline) if pipeline else None)
     trained_on = manifest.summary.get(LORA_BASE)
     base = next((base for base in bases if base.digest == trained_on), None)
     if base is None:

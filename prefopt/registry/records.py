@@ -1,0 +1,77 @@
+"""What the registry's history is made of."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prefopt.errors import InputError
+
+SCHEMA_VERSION = 1
+Action = Literal["promote", "rollback", "propose", "reject", "nothing"]
+CHAMPION_ACTIONS: frozenset[Action] = frozenset({"promote", "rollback"})
+"""Actions that choose the champion; the others leave it as it is."""
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Champion(_Strict):
+    """A tuned model: the run that made it, and what proves that it is still the same."""
+
+    run: str
+    """The run's directory or s3:// prefix."""
+    train: _Sha256
+    """The key of its train stage."""
+    digest: _Sha256
+    """Of its weights."""
+
+
+class Record(_Strict):
+    """One event. Its number, not its time, says where it stands: clocks of machines differ."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    number: Annotated[int, Field(ge=1)]
+    action: Action
+    model: Champion | None
+    """Whom the event is about: the new champion, or a challenger that was proposed or rejected; null for `nothing`."""
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+    """A person, or the job that acted for the config's `auto`."""
+    reason: Annotated[str, Field(max_length=4000)] = ""
+    at: str
+    """UTC, ISO 8601, of the machine that wrote it."""
+    decision: str | None = None
+    """The decision record's place, where a gate made one."""
+    previous: _Sha256 | None
+    """Of the bytes of the record before; null for the first."""
+
+    def encoded(self) -> bytes:
+        """The file's content: the same record gives the same bytes."""
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's content."""
+        return hashlib.sha256(self.encoded()).hexdigest()
+
+
+def read_record(data: bytes, where: str) -> Record:
+    """A record from its file. InputError, naming the file, if it is damaged or of a newer version."""
+    try:
+        found: Any = json.loads(data)
+        if isinstance(found, dict) and found.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise InputError(
+                f"{where} has schema_version {found['schema_version']}, and this prefopt reads {SCHEMA_VERSION}: use a"
+                " newer prefopt."
+            )
+        return Record.model_validate(found)
+    except (ValidationError, ValueError, RecursionError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(
+            f"{where} is damaged: {first}. Nothing was changed. Put the file back from a backup, or, if it is the last"
+            " one, move it away: the history then ends before it."
+        ) from None
