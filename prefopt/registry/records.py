@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefopt.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 Action = Literal["promote", "rollback", "propose", "reject", "nothing"]
 CHAMPION_ACTIONS: frozenset[Action] = frozenset({"promote", "rollback"})
 """Actions that choose the champion; the others leave it as it is."""
