@@ -270,7 +270,7 @@ def test_the_summary_in_markdown(tmp_path):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
 
 
-def test_all_files_are_written_or_none(tmp_path, monkeypatch):
+def test_all_files_are_written_or_none(tmp_path):
     run, out = made_run(tmp_path / "run", {"tuned": ALL}), tmp_path / "out"
     (out / "leaderboard.json").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"leaderboard.json"):
