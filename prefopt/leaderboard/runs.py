@@ -22,6 +22,7 @@ from prefopt.leaderboard.records import Metrics, read_metrics
 _NOTES, _METRICS = "run.json", "metrics.json"
 _STAGES = ("evaluate", "compare")
 """In this order, where a directory holds both."""
+_KEY = re.compile("[0-9a-f]{64}")
 _AGAIN = "run `prefopt evaluate` again"
 
 
@@ -121,7 +122,7 @@ def _evaluation(run: Storage, place: str) -> tuple[str, Storage, Manifest]:
         keys = json.loads(run.read_bytes(_NOTES))
     except ValueError:
         raise InputError(f"{place}/{_NOTES} is damaged: run `prefopt run` again, which skips what is done.") from None
-    stage = next((name for name in _STAGES if isinstance(keys, dict) and isinstance(keys.get(name), str)), None)
+    stage = next((name for name in _STAGES if isinstance(keys, dict) and _is_key(keys.get(name))), None)
     if stage is None:
         raise ConfigError(
             f"{place} has no finished evaluation: run `prefopt evaluate CONFIG --run-dir {place}` for it first, or"
@@ -194,11 +195,15 @@ def _training(run: Storage, evaluation: Manifest) -> Training:
 
 def _parent_summary(run: Storage, evaluation: Manifest, stage: str) -> dict[str, int | float | str | None]:
     """Of the stage that the evaluation was made from; empty where it was cleaned away."""
-    key = evaluation.parents.get(stage)
-    if key is None:
+    key = evaluation.parents.get(stage, "")
+    if not _is_key(key):
         return {}
     directory = run.child(f"{stage}/{key[:12]}")
     return read_manifest(directory).summary if directory.size(MANIFEST) is not None else {}
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
 def _text(value: object) -> str | None:

@@ -117,7 +117,7 @@ def test_an_unfinished_run_is_named(tmp_path):
     empty.mkdir()
     with pytest.raises(ConfigError, match="empty is no run directory"):
         board(tmp_path, done, empty)
-    (empty / "run.json").write_text(json.dumps({"train": "a" * 64}))
+    (empty / "run.json").write_text(json.dumps({"train": "a" * 64, "evaluate": "../../../x"}))
     with pytest.raises(ConfigError, match="empty has no finished evaluation: run `prefopt evaluate CONFIG --run-dir"):
         board(tmp_path, done, empty)
     (stage_directory(done) / "manifest.json").unlink()
