@@ -221,6 +221,24 @@ def plan(
 
 
 @app.command()
+def leaderboard(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories of finished runs or comparisons.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where to write, local or s3://.")] = ".",
+    group: Annotated[bool, typer.Option("--group", help="Sum up runs that differ in seeds alone.")] = False,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Put the models of several finished runs into one table and one page, where they may be compared."""
+    from prefopt.leaderboard.board import make_leaderboard
+
+    made = make_leaderboard(runs, out, group=group)
+    if json_:
+        _print_json(made.record)
+    else:
+        typer.echo("\n".join(made.lines))
+
+
+@app.command()
 def verify(
     directory: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run directory.")], debug: Debug = False
 ) -> None:

@@ -22,7 +22,7 @@ _MOST_POINTS = 400
 _FEW_POINTS = 12
 
 
-def pareto_chart(points: Sequence[Point]) -> Markup:
+def pareto_chart(points: Sequence[Point], name: str = "pareto") -> Markup:
     """Win rate against distance from the base, with intervals; the frontier is a line from the base itself."""
     best = frontier(points)
 
@@ -50,7 +50,7 @@ def pareto_chart(points: Sequence[Point]) -> Markup:
         axes.margins(x=0.12, y=0.15)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
-    return chart("pareto", "Win rate against distance from the base", draw, height=3.2)
+    return chart(name, "Win rate against distance from the base", draw, height=3.2)
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, float | None]:

@@ -75,15 +75,7 @@ def render_markdown(inputs: ReportInputs) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = page_environment("prefopt.evaluation", "prefopt.card")
-    environment.filters["cell"] = _markdown_cell
-    return environment
-
-
-def _markdown_cell(text: object) -> str:
-    """Text that neither ends a cell nor starts markup."""
-    plain = " ".join(str(text).split())
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in plain)
+    return page_environment("prefopt.evaluation", "prefopt.card")
 
 
 def _values(inputs: ReportInputs) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Results:
     """Diversity and distance from the base; None where they were not measured."""
     groups: list[GroupAccuracy] = field(default_factory=list)
     """Of several annotator groups."""
+    protocol: Mapping[str, Any] | None = None
+    """Under what conditions, as `protocol_record` tells them."""
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -103,6 +105,7 @@ def metrics(results: Results) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "base": results.base_name,
+        "protocol": results.protocol,
         **models_record(results.models, results.tie_rule),
         "ranking": ranking_record(results.ranking) if results.ranking else None,
         "minority": _minority(results.detections),

@@ -31,6 +31,7 @@ def run(context: StageContext) -> StageResult:
         detections=[],
         ranking=drawn.ranking(),
         features=drawn.features(),
+        protocol=drawn.protocol(),
     )
     breakdown = drawn.breakdown([None] * len(sets))
     gained, lost = drawn.changed()

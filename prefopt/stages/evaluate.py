@@ -24,6 +24,7 @@ from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pa
 from prefopt.evaluation.groups import GroupVote, group_accuracies, group_votes
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
+from prefopt.evaluation.protocol import method_summary
 from prefopt.evaluation.report import ReportInputs, RunPart
 from prefopt.evaluation.results import Results
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
@@ -67,11 +68,12 @@ def run(context: StageContext) -> StageResult:
         ),
     )
     written = write_results(context, results, breakdown, inputs)
+    started = {"ingest": ingest.manifest.key, **training_weights(config).digests}
     accuracy = {"accuracy_heldout": results.accuracy.value if results.accuracy else None}
     return StageResult(
         rows=Rows(in_=drawn.images, out=drawn.images),
         files=[*drawn.files, *written],
-        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy},
+        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy, **method_summary(config, started)},
     )
 
 
@@ -160,6 +162,7 @@ def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], vote
         ranking=drawn.ranking(),
         features=drawn.features(),
         groups=group_accuracies(votes, gaps, how),
+        protocol=drawn.protocol(),
     )
 
 
