@@ -415,3 +415,24 @@ def test_other_models_stand_beside_the_tuned_one(place):
     found = metrics(made.results)
     assert list(found["models"]) == ["tuned", "plain"]
     assert [row["model"] for row in found["ranking"]["rows"]] == ["plain", "tuned"]
+
+
+def test_a_protocol_is_named_with_what_was_changed(tmp_path):
+    place = {"model": tmp_path / "base", "store": tmp_path / "store"}
+    config = evaluation_config(**place, protocol="npo_sd15", sampler={"steps": 2, "resolution": 32}, average="median")
+    html, markdown = (render(inputs(tmp_path, config=config)) for render in (render_html, render_markdown))
+    text = " ".join("".join(Page(html).text).split())
+    assert "dpmsolver++, 2 steps, guidance 7.5, 32 pixels. By the protocol npo_sd15, but with" in text
+    assert "sampler.steps 2 in place of 25 and sampler.resolution 32 in place of 512" in text
+    assert "It does not state samples_per_prompt and seed." in text
+    assert "ties: nobody" in text
+    assert "Drawn with dpmsolver++, 2 steps, guidance 7.5, 32 pixels, 1 image per prompt, seed 0. By" in markdown
+    assert "| base median | median |" in markdown
+    assert "| \N{MINUS SIGN}0.2 | 0.4 |" in markdown
+
+
+def test_without_a_protocol_markdown_says_how_images_were_drawn(tmp_path):
+    markdown = render_markdown(inputs(tmp_path))
+    assert "- Drawn with ddim, 2 steps, guidance 3, 32 pixels, 1 image per prompt, seed 0.\n" in markdown
+    assert "| base mean | mean |" in markdown
+    assert "protocol" not in markdown
