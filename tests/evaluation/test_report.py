@@ -19,7 +19,7 @@ from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import drawn_sets
 from prefopt.evaluation.showcase import Picture, Shown
-from prefopt.evaluation.statistics import Estimate, Resampling
+from prefopt.evaluation.statistics import Estimate, Resampling, Roc
 from prefopt.evaluation.wording import caution, headline, side_effects
 from prefopt.objectives import OBJECTIVES
 from prefopt.objectives.titles import TITLES
@@ -52,7 +52,7 @@ def detection(source="online", known=True):
     clean = np.array([5.0, 3.0, 1.0, 0.0])
     if not known:
         return Detection(source, edges, clean, None, None, None)
-    roc = (np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]))
+    roc = Roc(np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]), np.array([1.8, 0.8, 0.1]))
     return Detection(source, edges, clean, clean[::-1], estimate(0.8, 0.7, 0.9), roc)
 
 
@@ -326,6 +326,8 @@ def test_metrics_have_the_agreed_shape(tmp_path):
     assert record["win_rate"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 10, "tie_rule": "half"}
     assert (record["mean"], record["median"]) == (0.5, 0.4)
     assert found["minority"]["auroc"] == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 10}
+    roc = {"fpr": [0.0, 0.2, 1.0], "tpr": [0.0, 0.9, 1.0], "thresholds": [1.8, 0.8, 0.1]}
+    assert found["minority"]["roc"] == roc
     nothing = dataclasses.replace(inputs(tmp_path).results, detections=[], accuracy=None)
     assert metrics(nothing)["minority"] is None
     assert metrics(nothing)["accuracy_heldout"] is None
