@@ -17,7 +17,7 @@ class Artifacts:
     uri: str
     """Of the stage's directory."""
     record: dict[str, Any]
-    """The answer of the command, but for the rows, which are told apart: stage, key, skipped, manifest, rows_in ..."""
+    """The answer of the command, its rows one by one: stage, key, skipped, manifest, rows_in, rows_out ..."""
     html: str
     markdown: str
     headline_reward: str
@@ -29,7 +29,7 @@ class Artifacts:
 def config_text(config: str) -> str:
     """The YAML that a string is, or that lies at the path or URI that it is: one line without ": " is a place.
 
-    OSError if nothing can be read there.
+    StorageError if nothing can be read there.
     """
     if "\n" in config or ": " in config:
         return config

@@ -17,7 +17,7 @@ from components.evaluate import component
 from prefopt.config import RunConfig, dump_config
 from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file
 from prefopt.data.storage import Storage
-from prefopt.errors import InputError
+from prefopt.errors import InputError, StorageError
 from prefopt.evaluation.artifacts import config_text, read_artifacts
 from prefopt.evaluation.diversity import Diversity, FeatureFigures
 from prefopt.evaluation.minority import Detection
@@ -121,7 +121,7 @@ def test_a_failing_command_fails_the_task_with_its_words(run_dir: Path, capfd: p
     with pytest.raises(RuntimeError, match="FAILURE"):
         component.evaluate(config="name: kit\nmodle: {}\n", run_dir=str(run_dir))
     told = capfd.readouterr().out
-    assert "RuntimeError: prefopt evaluate ended with exit code 2: Error: " in told
+    assert "RuntimeError: prefopt evaluate ended with exit code 2: " in told
     assert "unknown key 'modle': did you mean 'model'?" in told
 
 
@@ -143,7 +143,7 @@ def test_a_config_is_a_text_or_a_place(tmp_path: Path, monkeypatch: pytest.Monke
     for place in ("my.yaml", str(tmp_path / "my.yaml"), (tmp_path / "my.yaml").as_uri()):
         assert config_text(place) == "name: here\n"
     assert config_text("name: kit") == "name: kit"
-    with pytest.raises(OSError, match=r"other\.yaml"):
+    with pytest.raises(StorageError, match=r"other\.yaml in .*no such file"):
         config_text("other.yaml")
 
 
