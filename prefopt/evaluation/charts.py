@@ -80,7 +80,7 @@ def roc_chart(detection: Detection) -> Markup:
     """True against false positive rate of u as a detector of flipped labels."""
     assert detection.roc is not None
     assert detection.auroc is not None
-    fpr, tpr = detection.roc
+    fpr, tpr, _ = detection.roc
     value = detection.auroc.value
 
     def draw(axes: Axes) -> None:

@@ -88,6 +88,8 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "results": results,
         "prompts": inputs.prompts,
         "level": f"{100.0 * level:g}%",
+        "drawing": wording.drawing(config.evaluate),
+        "protocol": wording.protocol_sentence(config.evaluate),
         "title": wording.title(config, results, tuned_here=inputs.run is not None),
         "model": wording.model_name(config),
         "headline": wording.headline(results, inputs.prompts, level, inputs.breakdown.origin),

@@ -156,4 +156,6 @@ def _minority(detections: Sequence[Detection]) -> dict[str, Any] | None:
     if not measured:
         return None
     first = next(iter(measured))
-    return {"auroc": measured[first], "source": first, "auroc_by_source": measured}
+    curve = next(found.roc for found in detections if found.source == first)
+    roc = {name: points.tolist() for name, points in curve._asdict().items()} if curve else None
+    return {"auroc": measured[first], "source": first, "auroc_by_source": measured, "roc": roc}

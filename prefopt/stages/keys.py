@@ -147,7 +147,7 @@ STAGES = {
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 5, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 6, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages of a run, in order."""

@@ -21,7 +21,7 @@ from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import drawn_sets
 from prefopt.evaluation.showcase import Picture, Shown
-from prefopt.evaluation.statistics import Estimate, Resampling
+from prefopt.evaluation.statistics import Estimate, Resampling, Roc
 from prefopt.evaluation.wording import caution, headline, side_effects
 from prefopt.objectives import OBJECTIVES
 from prefopt.objectives.titles import TITLES
@@ -54,7 +54,7 @@ def detection(source="online", known=True):
     clean = np.array([5.0, 3.0, 1.0, 0.0])
     if not known:
         return Detection(source, edges, clean, None, None, None)
-    roc = (np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]))
+    roc = Roc(np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]), np.array([1.8, 0.8, 0.1]))
     return Detection(source, edges, clean, clean[::-1], estimate(0.8, 0.7, 0.9), roc)
 
 
@@ -330,6 +330,8 @@ def test_metrics_have_the_agreed_shape(tmp_path):
     assert record["win_rate"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 10, "tie_rule": "half"}
     assert (record["mean"], record["median"]) == (0.5, 0.4)
     assert found["minority"]["auroc"] == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 10}
+    roc = {"fpr": [0.0, 0.2, 1.0], "tpr": [0.0, 0.9, 1.0], "thresholds": [1.8, 0.8, 0.1]}
+    assert found["minority"]["roc"] == roc
     nothing = dataclasses.replace(inputs(tmp_path).results, detections=[], accuracy=None)
     assert metrics(nothing)["minority"] is None
     assert metrics(nothing)["accuracy_heldout"] is None
@@ -430,3 +432,24 @@ def test_other_models_stand_beside_the_tuned_one(place):
     found = metrics(made.results)
     assert list(found["models"]) == ["tuned", "plain"]
     assert [row["model"] for row in found["ranking"]["rows"]] == ["plain", "tuned"]
+
+
+def test_a_protocol_is_named_with_what_was_changed(tmp_path):
+    place = {"model": tmp_path / "base", "store": tmp_path / "store"}
+    config = evaluation_config(**place, protocol="npo_sd15", sampler={"steps": 2, "resolution": 32}, average="median")
+    html, markdown = (render(inputs(tmp_path, config=config)) for render in (render_html, render_markdown))
+    text = " ".join("".join(Page(html).text).split())
+    assert "dpmsolver++, 2 steps, guidance 7.5, 32 pixels. By the protocol npo_sd15, but with" in text
+    assert "sampler.steps 2 in place of 25 and sampler.resolution 32 in place of 512" in text
+    assert "It does not state samples_per_prompt and seed." in text
+    assert "ties: nobody" in text
+    assert "Drawn with dpmsolver++, 2 steps, guidance 7.5, 32 pixels, 1 image per prompt, seed 0. By" in markdown
+    assert "| base median | median |" in markdown
+    assert "| \N{MINUS SIGN}0.2 | 0.4 |" in markdown
+
+
+def test_without_a_protocol_markdown_says_how_images_were_drawn(tmp_path):
+    markdown = render_markdown(inputs(tmp_path))
+    assert "- Drawn with ddim, 2 steps, guidance 3, 32 pixels, 1 image per prompt, seed 0.\n" in markdown
+    assert "| base mean | mean |" in markdown
+    assert "protocol" not in markdown
