@@ -6,7 +6,7 @@ from kfp.dsl import HTML, ClassificationMetrics, Dataset, Markdown, Metrics, Out
 IMAGE = "prefopt:0.1.0"
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
 def evaluate(
     config: str,
     run_dir: str,

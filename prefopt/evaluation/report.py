@@ -96,7 +96,7 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "side_effects": wording.side_effects(results.comparisons),
         "ranking_sentence": wording.ranking_sentence(results.ranking, level),
         "caution": wording.caution(config) if inputs.run else "",
-        "rows": [_row(found, config) for found in results.comparisons],
+        "rows": [_row(found, config, inputs.run) for found in results.comparisons],
         "models": [_model(rank, results, level) for rank in results.ranking],
         "ranking_test": TEST,
         "names": [wording.called(name) for name in results.models],
@@ -131,9 +131,11 @@ def _model(rank: Rank, results: Results, level: float) -> dict[str, Any]:
     return {"rank": rank, "found": results.models[rank.model], "verdict": wording.OUTCOMES[rank.outcome(level)]}
 
 
-def _row(found: Comparison, config: RunConfig) -> dict[str, Any]:
+def _row(found: Comparison, config: RunConfig, run: RunPart | None) -> dict[str, Any]:
     if found.reward == config.evaluate.rewards[0]:
         role = "headline"
+    elif run is None:
+        role = "not known"
     else:
         role = "used in training" if found.reward in wording.training_rewards(config) else "held out"
     return {"found": found, "role": role, "verdict": wording.short_verdict(found)}

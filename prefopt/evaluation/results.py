@@ -143,6 +143,8 @@ def _groups(found: Sequence[GroupAccuracy]) -> dict[str, Any]:
             "votes": one.votes,
             "with_majority": one.with_majority,
             "accuracy": estimate_record(one.accuracy),
+            "prompts_won": one.won,
+            "prompts_lost": one.lost,
             "p": one.p,
             "p_holm": one.adjusted,
         }

@@ -46,13 +46,14 @@ def interval(estimate: Estimate, level: float) -> str:
 def headline(results: Results, prompts: int, level: float, what: str = "held-out prompt") -> str:
     """The verdict in one sentence; `what` the prompts are, as a noun."""
     found = results.comparisons[0]
+    outcome = next((rank.outcome(level) for rank in results.ranking if rank.model == found.model), found.outcome)
     name = called(found.model)
     base = "its base" if found.model == TUNED else "the base"
     meaning = {
         "better": f"so {name} is better than {base} on this reward",
         "worse": f"so {name} is worse than {base} on this reward",
         "undecided": "so a difference between the two models cannot be told on this reward",
-    }[found.outcome]
+    }[outcome]
     return (
         f"On {prompts:,} {what}{'s' if prompts != 1 else ''}, {name} wins {percent(found.wins.value)}"
         f" of comparisons with {base} on {found.reward} ({interval(found.wins, level)}), {meaning}."

@@ -33,8 +33,9 @@ from prefopt.prompts import Heldout, PromptList, read_prompts
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 from prefopt.stages.compared import Drawn, draw, summary_of, write_results
+from prefopt.stages.ingest import SOURCE_FILES
 
-SOURCE_FILES, MINORITY, STEPS, VERDICTS = "sources.parquet", "minority.parquet", "steps.jsonl", "health.jsonl"
+MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -44,7 +45,7 @@ def run(context: StageContext) -> StageResult:
     """
     config, ingest = context.config, context.parents["ingest"]
     held_out, elsewhere = _split_pairs(ingest, config.evaluate)
-    sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.evaluate.prompt_sets]
+    sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.prompt_sets]
     pairs, votes = _heldout(ingest, held_out, config)
     drawn = draw(context, sets, _models(context), accuracy_units(pairs))
     results, breakdown = _results(context, drawn, pairs, votes), drawn.breakdown(_in_training(sets, ingest))
@@ -142,8 +143,8 @@ def _models(context: StageContext) -> list[ComparedModel]:
     tuned = trained_weights(train, [weights.base, weights.init.below], TUNED, "the train stage")
     others = [ComparedModel.of(name, found, config.model) for name, found in compared_weights(config).items()]
     return [
-        ComparedModel(BASE, weights.base, config.model),
-        ComparedModel(TUNED, tuned, config.model, negative_weights(config)),
+        ComparedModel.onto(BASE, weights.base, config.model),
+        ComparedModel.onto(TUNED, tuned, config.model, negative_weights(config)),
         *others,
     ]
 
