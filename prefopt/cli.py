@@ -151,17 +151,22 @@ def evaluate(
         raise ConfigError(f"Give one config, not {len(configs)}; models to compare follow --models.")
     if models is None:
         tree, place = _configure(configs[0], run_dir, set_, limit, ray_address)
-        (outcome,) = _execute(tree, place, ["evaluate"], debug)
+        stage, specs, drawn = "evaluate", STAGES, (BASE, TUNED, *tree.evaluate.models)
     else:
         others = [name for name in given or [] if name not in configs]
         overrides = _overrides(set_, limit, ray_address)
         tree = load_comparison(next(iter(configs), None), [models, *others], overrides)
         place = run_dir or f"runs/compare-{tree.name}"
-        (outcome,) = _execute(tree, place, ["compare"], debug, COMPARISON)
-    record, told = _stage_record(outcome), [f"Report: {place}/report.html"]
-    if wanted is not None:
-        drawn = (BASE, *([TUNED] if models is None else []), *tree.evaluate.models)
-        record, told = wanted.answer(outcome.output, place, tree.evaluate, drawn)
+        stage, specs, drawn = "compare", COMPARISON, (BASE, *tree.evaluate.models)
+    if wanted is not None and wanted.votes is not None:
+        with Reporter() as reporter:
+            chain = Chain(tree, place, start_engine=lambda: None, progress=reporter.progress, stages=specs)
+        record, told = wanted.answer(chain.finished(stage, needed_by="--import-votes"), place, tree.evaluate, drawn)
+    else:
+        (outcome,) = _execute(tree, place, [stage], debug, specs)
+        record, told = _stage_record(outcome), [f"Report: {place}/report.html"]
+        if wanted is not None:
+            record, told = wanted.answer(outcome.output, place, tree.evaluate, drawn)
     if json_:
         _print_json(record)
     else:
@@ -218,6 +223,24 @@ def plan(
         else:
             typer.echo("\n".join([*report.as_lines(topic), ""]))
     typer.echo("\n".join(report.sentences(planned)))
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories of finished runs or comparisons.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where to write, local or s3://.")] = ".",
+    group: Annotated[bool, typer.Option("--group", help="Sum up runs that differ in seeds alone.")] = False,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Put the models of several finished runs into one table and one page, where they may be compared."""
+    from prefopt.leaderboard.board import make_leaderboard
+
+    made = make_leaderboard(runs, out, group=group)
+    if json_:
+        _print_json(made.record)
+    else:
+        typer.echo("\n".join(made.lines))
 
 
 @app.command()

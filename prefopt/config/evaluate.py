@@ -7,12 +7,14 @@ from pydantic import Field, field_validator, model_validator
 from prefopt.config.base import Branch, Count
 from prefopt.config.features import FeaturesConfig, VaeFeatures
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
+from prefopt.config.protocols import ProtocolName, with_protocol
 
 
 class SamplerConfig(Branch):
     """Image generation."""
 
-    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    scheduler: Literal["ddim", "dpmsolver++", "pndm", "euler", "own"] = "ddim"
+    """None has randomness of its own. `own`: that of each model's scheduler config, if it is one of these."""
     steps: Count = 50
     guidance: Annotated[float, Field(ge=0.0)] = 7.5
     resolution: Count = 512
@@ -72,6 +74,9 @@ class EvaluateConfig(Branch):
     models: dict[ModelName, str] = Field(default_factory=dict)
     """More models to compare with the base, by the names that reports give them: a hub id, a directory with a model in
     diffusers format or with LoRA weights, an earlier run. They draw from the same noise."""
+    protocol: ProtocolName | None = None
+    """Settings of a published evaluation, docs/evaluation.md: defaults of `sampler`, `samples_per_prompt`, `seed`,
+    `ties` and `average`, which keys of this branch override."""
     samples_per_prompt: Count = 1
     seed: int = 0
     sampler: SamplerConfig = SamplerConfig()
@@ -82,7 +87,9 @@ class EvaluateConfig(Branch):
     allow_training_rewards: bool = False
     """Judge with a reward that also labels or scores training pairs, knowing what that means."""
     ties: Literal["half", "nobody"] = "half"
-    """Equal scores count half for each model, or for nobody (the published protocols)."""
+    """Equal scores count half for each model, or for nobody (several published protocols)."""
+    average: Literal["mean", "median"] = "mean"
+    """What report.md shows of scores. report.html and metrics.json hold both."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     accuracy: AccuracyConfig = AccuracyConfig()
     features: FeaturesConfig | None = VaeFeatures()
@@ -93,6 +100,11 @@ class EvaluateConfig(Branch):
     """Prompts per work unit."""
     grid_prompts: Count = 12
     """Prompts shown side by side in the report."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protocol_gives_defaults(cls, branch: Any) -> Any:
+        return with_protocol(branch) if isinstance(branch, dict) else branch
 
     @field_validator("models")
     @classmethod

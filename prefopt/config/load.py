@@ -16,6 +16,8 @@ from prefopt.config.evaluate import BASE, TUNED
 from prefopt.config.root import RunConfig
 from prefopt.errors import ConfigError
 
+_COMPARED = ("name", "store", "cluster", "rewards", "evaluate", "limit")
+"""Branches that a comparison takes whole; of `model` it takes `vae`, of `ingest` `limits`."""
 MAX_CONFIG_BYTES = 1_000_000
 
 
@@ -40,9 +42,13 @@ def load_comparison(path: str | Path | None, models: Sequence[str], overrides: S
     """
     if len(models) < 2:
         raise ConfigError("--models needs at least two models, the first of which is the base.")
-    tree: dict[str, Any] = _read_yaml(Path(path)) if path else {"name": "comparison"}
+    given: dict[str, Any] = _read_yaml(Path(path)) if path else {"name": "comparison"}
+    tree = {name: branch for name, branch in given.items() if name in _COMPARED or name not in RunConfig.model_fields}
+    for name, kept in (("model", "vae"), ("ingest", "limits")):
+        branch = given.get(name)
+        tree[name] = {kept: branch[kept]} if isinstance(branch, dict) and kept in branch else {}
     base, _, revision = models[0].partition("@") if not Path(models[0]).exists() else (models[0], "", "")
-    tree["model"] = {**tree.get("model", {}), "path": base, "revision": revision or None}
+    tree["model"] |= {"path": base, "revision": revision or None}
     for override in overrides:
         _apply(tree, override)
     evaluate = tree.setdefault("evaluate", {})

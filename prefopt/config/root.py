@@ -13,6 +13,7 @@ from prefopt.config.ingest import IngestConfig
 from prefopt.config.inject import InjectConfig
 from prefopt.config.labels import LabelsConfig
 from prefopt.config.objective import AdaptiveParams, SmpoParams, WeightedDpoParams
+from prefopt.config.prompts import PromptSetConfig
 from prefopt.config.rewards import RewardsConfig
 from prefopt.config.score import ScoreConfig
 from prefopt.config.train import TrainConfig
@@ -57,6 +58,16 @@ class RunConfig(Branch):
         if not isinstance(score, ScoreConfig):
             return train
         return train.model_copy(update={"health": train.health.drawing_at(score.resolution)})
+
+    @property
+    def prompt_sets(self) -> tuple[PromptSetConfig, ...]:
+        """What an evaluation draws: of every set at most `limit` prompts."""
+        if self.limit is None:
+            return self.evaluate.prompt_sets
+        return tuple(
+            chosen.model_copy(update={"most": min(self.limit, chosen.most or self.limit)})
+            for chosen in self.evaluate.prompt_sets
+        )
 
     @model_validator(mode="after")
     def _objective_has_its_inputs(self) -> "RunConfig":

@@ -1,8 +1,9 @@
 """Work units of evaluate: draw and score the images of some prompts, measure the gaps of some held-out pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,21 @@ import pyarrow as pa
 from PIL import Image
 
 from prefopt.config import RunConfig
+from prefopt.config.base import Size
 from prefopt.config.evaluate import TUNED
 from prefopt.config.root import ModelConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
-from prefopt.data.store import RowStore
+from prefopt.data.store import LatentStore, RowStore
 from prefopt.distributed.stores import latent_stores
 from prefopt.distributed.units import Unit
+from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
 from prefopt.features import Embedder, EmbedderSpec, embedded
 from prefopt.models.families import Pipeline
+from prefopt.models.identity import is_hub_id, model_directory
 from prefopt.models.loading import load_pipeline, moved
 from prefopt.models.sources import WeightsSource, pipeline_digest
 from prefopt.models.unets import load_unet
@@ -56,23 +60,48 @@ class ComparedModel:
     weights: WeightsSource
     parts: ModelConfig
     """The pipeline that its text encoders, its VAE and its noise schedule are of."""
+    pipeline: str
+    """The digest of that pipeline."""
     negative: WeightsSource | None = None
     """The model that takes guidance's unconditional branch; None for the usual one."""
 
     @classmethod
+    def onto(
+        cls, name: str, weights: WeightsSource, base: ModelConfig, negative: WeightsSource | None = None
+    ) -> "ComparedModel":
+        """A UNet or adapter in the base's pipeline."""
+        return cls(name, weights, base, pipeline_digest(base), negative)
+
+    @classmethod
     def of(cls, name: str, weights: WeightsSource, base: ModelConfig) -> "ComparedModel":
         """A full model brings its own text encoders and VAE, unless a run tuned it from the base; adapters lie on the
-        base."""
-        shared = weights.onto is not None or weights.pipeline == pipeline_digest(base)
-        return cls(name, weights, base if shared else weights.as_model)
+        base. InputError for a full model on an object store that does not share the base's parts."""
+        made = cls.onto(name, weights, base)
+        if weights.onto is not None or weights.pipeline == made.pipeline:
+            return made
+        if "://" in weights.place:
+            raise InputError(
+                f"evaluate.models.{name}: {weights.place} is a full model that was not tuned from the base"
+                f" {base.path}, and such a model can only be read from a local directory: copy it to one."
+            )
+        return cls(name, weights, weights.as_model, pipeline_digest(weights.as_model))
 
+    @property
     def identity(self) -> dict[str, str | None]:
         """What its images depend on, by digest."""
         return {
             "model": self.weights.digest,
-            "pipeline": pipeline_digest(self.parts),
+            "pipeline": self.pipeline,
             "negative": self.negative.digest if self.negative else None,
         }
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the digests mean weights that cannot change: a hub id without a revision means the newest."""
+        sources = [self.weights, self.weights.onto, self.negative, self.negative and self.negative.onto]
+        places = [(source.place, source.revision) for source in sources if source]
+        places.append((model_directory(self.parts), self.parts.revision))
+        return not any(revision is None and is_hub_id(place) and not Path(place).is_dir() for place, revision in places)
 
 
 @dataclass(frozen=True)
@@ -128,7 +157,7 @@ def image_store(store: Storage, config: RunConfig, model: ComparedModel) -> RowS
         store,
         "generated",
         {
-            **model.identity(),
+            **model.identity,
             "negative_shares": negative.model_dump(mode="json", exclude={"weights_from"}) if negative else None,
             "sampler": evaluate.sampler.model_dump(mode="json"),
             "seed": evaluate.seed,
@@ -156,6 +185,7 @@ class EvaluateUnits:
         self._rewards = [reward.load() for reward in job.rewards]
         self._embedder = job.features.load() if job.features else None
         self._models = {model.name: model for model in job.models}
+        self._stores: dict[str, RowStore] = {}
         self._last: _Loaded | None = None
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +253,11 @@ class EvaluateUnits:
 
     def _stored(self, name: str, tasks: Sequence[Task]) -> list[bytes]:
         """A model's images, from the store where another evaluation has left them."""
-        store = image_store(self._job.store, self._job.config, self._models[name])
+        if not self._models[name].pinned:
+            return self._drawn(name, tasks)
+        if name not in self._stores:
+            self._stores[name] = image_store(self._job.store, self._job.config, self._models[name])
+        store = self._stores[name]
         store.refresh()
         keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
         missing = store.missing(keyed)
@@ -267,18 +301,19 @@ class EvaluateUnits:
 
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         pairs = [HeldoutPair(**row) for row in payload["pairs"]]
-        rows = self._gaps.measure(pairs, self._evaluate.accuracy.draws)
+        base, tuned = self._base.pipeline, self._model(TUNED).pipeline
+        gaps = HeldoutGaps(base, tuned, self._latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
+        rows = gaps.measure(pairs, self._evaluate.accuracy.draws)
         name = f"accuracy-{payload['number']:05d}.parquet"
         self._job.output.write_table(name, pa.Table.from_pylist(rows, schema=GAP_ROWS))
         return {"pairs": len(pairs), "files": [name]}
 
     @cached_property
-    def _gaps(self) -> HeldoutGaps:
-        latents = latent_stores(self._job.store, self._job.config)
-        for store in latents.values():
+    def _latents(self) -> Mapping[Size, LatentStore]:
+        stores = latent_stores(self._job.store, self._job.config)
+        for store in stores.values():
             store.refresh()
-        base, tuned = self._base.pipeline, self._model(TUNED).pipeline
-        return HeldoutGaps(base, tuned, latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
+        return stores
 
 
 def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:

@@ -43,6 +43,8 @@ def check_needs(config: RunConfig, run_dir: str) -> Iterator[Check]:
             yield check_weights(name, path, file)
     for number, path in enumerate(config.score.panel.snapshots if config.score.panel else ()):
         yield check_weights(f"score.panel.snapshots.{number}", path, _INDEX)
+    for name, path in config.evaluate.models.items():
+        yield check_weights(f"evaluate.models.{name}", path, _INDEX)
     for number, source in enumerate(config.ingest.sources):
         yield check_source(f"source {number}", source, config.ingest.limits)
     for chosen in config.evaluate.prompt_sets:

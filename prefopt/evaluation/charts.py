@@ -22,7 +22,7 @@ _MOST_POINTS = 400
 _FEW_POINTS = 12
 
 
-def pareto_chart(points: Sequence[Point]) -> Markup:
+def pareto_chart(points: Sequence[Point], name: str = "pareto") -> Markup:
     """Win rate against distance from the base, with intervals; the frontier is a line from the base itself."""
     best = frontier(points)
 
@@ -50,7 +50,7 @@ def pareto_chart(points: Sequence[Point]) -> Markup:
         axes.margins(x=0.12, y=0.15)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
-    return chart("pareto", "Win rate against distance from the base", draw, height=3.2)
+    return chart(name, "Win rate against distance from the base", draw, height=3.2)
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
@@ -80,7 +80,7 @@ def roc_chart(detection: Detection) -> Markup:
     """True against false positive rate of u as a detector of flipped labels."""
     assert detection.roc is not None
     assert detection.auroc is not None
-    fpr, tpr = detection.roc
+    fpr, tpr, _ = detection.roc
     value = detection.auroc.value
 
     def draw(axes: Axes) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 from PIL import Image
 
 from prefopt.config.evaluate import SamplerConfig
@@ -27,13 +27,38 @@ def initial_noise(shape: tuple[int, ...], seed: int, prompt: str, sample: int) -
     return row_normal(shape, seed, "initial noise", prompt, sample)
 
 
-def make_scheduler(name: str, config: Any) -> Any:
-    """A sampler without randomness of its own, built from a pipeline's config. ValueError for another name."""
-    if name == "ddim":
-        return DDIMScheduler.from_config(config)
-    if name == "dpmsolver++":
-        return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++")
-    raise ValueError(f"scheduler must be ddim or dpmsolver++, got {name!r}")
+_SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {}),
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
+    "euler": (EulerDiscreteScheduler, {}),
+}
+"""Samplers without randomness of their own, and what makes them so or is usual of them. As diffusers calls them by
+default, DDIM and Euler add no noise."""
+
+
+def make_scheduler(name: str, own: Any) -> Any:
+    """A sampler without randomness of its own, with the noise schedule of `own`, a pipeline's scheduler.
+
+    `own` is a name, too: then the pipeline's scheduler is taken as it is. ValueError for another name; ConfigError if
+    the pipeline's own may draw noise, or is not known.
+    """
+    if name == "own":
+        return _own(own)
+    if name not in _SCHEDULERS:
+        raise ValueError(f"scheduler must be {', '.join(_SCHEDULERS)} or own, got {name!r}")
+    kind, settings = _SCHEDULERS[name]
+    return kind.from_config(own.config, **settings)
+
+
+def _own(own: Any) -> Any:
+    kinds = {kind for kind, _ in _SCHEDULERS.values()}
+    if type(own) not in kinds or "sde" in own.config.get("algorithm_type", ""):
+        raise ConfigError(
+            f"sampler.scheduler is own, but the model's {type(own).__name__} may draw noise of its own, or is not known"
+            f" here: choose {', '.join(_SCHEDULERS)}."
+        )
+    return type(own).from_config(own.config)
 
 
 def with_weights(base: Pipeline, model: ModelConfig, weights: WeightsSource, onto: WeightsSource) -> Pipeline:
@@ -58,7 +83,7 @@ class ImageGenerator:
             raise ConfigError(
                 f"{field}.resolution {sampler.resolution} is not a multiple of the VAE's factor {factor}."
             )
-        pipeline.scheduler = make_scheduler(sampler.scheduler, pipeline.scheduler.config)
+        pipeline.scheduler = make_scheduler(sampler.scheduler, pipeline.scheduler)
         side = sampler.resolution // factor
         self._shape = (int(pipeline.unet.config.in_channels), side, side)
         self._pipeline, self._sampler, self._batch, self._seed = pipeline, sampler, batch, seed

@@ -11,6 +11,8 @@ from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
 from prefopt.evaluation.significance import decided, holm, sign_test
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 
+MOST = 100
+"""Groups; of more, those with the most votes are taken."""
 TEST = "exact two-sided sign test over prompts; Holm's correction over all groups"
 
 
@@ -36,6 +38,9 @@ class GroupAccuracy:
     """Share of the group's votes that are the majority's, too."""
     accuracy: Estimate
     """Share of (vote, draw) that the tuned model agrees with; an untrained model stands at 1/2."""
+    won: int
+    """Prompts on which the model agrees with more of the group's (vote, draw) than it disagrees with."""
+    lost: int
     p: float
     """Of the sign test that prompts on which the model agrees are as many as those on which it does not."""
     adjusted: float
@@ -45,7 +50,7 @@ class GroupAccuracy:
         """`gains`, `loses` or `undecided`: whether the corrected p lies below 1 - level."""
         if self.adjusted >= 1.0 - level:
             return "undecided"
-        return "gains" if self.accuracy.value > 0.5 else "loses"
+        return "gains" if self.won > self.lost else "loses"
 
 
 def group_votes(
@@ -69,7 +74,7 @@ def group_votes(
 
 
 def group_accuracies(votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how: Resampling) -> list[GroupAccuracy]:
-    """A figure for every group, the one with most votes first; nothing for fewer than two groups.
+    """A figure for each of the MOST largest groups, the largest first; nothing for fewer than two groups.
 
     `gaps` [draws] are the error gaps z of every pair, positive where the tuned model prefers the majority's winner.
     """
@@ -78,7 +83,8 @@ def group_accuracies(votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how
         groups.setdefault(vote.group, []).append(vote)
     if len(groups) < 2:
         return []
-    found = [_group(name, groups[name], gaps, how) for name in sorted(groups, key=lambda g: (-len(groups[g]), g))]
+    largest = sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST]
+    found = [_group(name, groups[name], gaps, how) for name in largest]
     corrected = holm([one.p for one in found])
     return [replace(one, adjusted=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -86,11 +92,14 @@ def group_accuracies(votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how
 def _group(name: str, votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how: Resampling) -> GroupAccuracy:
     agreement = np.concatenate([gaps[vote.pair_id] if vote.for_winner else -gaps[vote.pair_id] for vote in votes])
     prompts = [vote.prompt for vote in votes for _ in gaps[vote.pair_id]]
+    won, lost = decided(agreement, np.zeros_like(agreement), prompts)
     return GroupAccuracy(
         group=name,
         votes=len(votes),
         with_majority=float(np.mean([vote.for_winner for vote in votes])),
         accuracy=mean_estimate(accuracy_points(agreement), prompts, how, "accuracy by group"),
-        p=sign_test(*decided(agreement, np.zeros_like(agreement), prompts)),
+        won=won,
+        lost=lost,
+        p=sign_test(won, lost),
         adjusted=1.0,
     )

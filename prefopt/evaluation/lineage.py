@@ -45,6 +45,9 @@ def shown_config(config: RunConfig, *, tuned_here: bool = True) -> str:
     for chosen in tree["evaluate"]["prompt_sets"]:
         if "path" in chosen:
             chosen["path"] = display_name(chosen["path"])
+    negative = tree["evaluate"]["negative"]
+    if negative:
+        negative["weights_from"] = display_name(negative["weights_from"])
     features = tree["evaluate"]["features"] or {}
     if "weights" in features:
         features["weights"] = display_name(features["weights"])

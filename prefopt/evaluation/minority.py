@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefopt.data.labels import TIE
-from prefopt.evaluation.statistics import Estimate, Floats, Resampling, auroc_estimate, roc_points
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling, Roc, auroc_estimate, roc_points
 
 BINS = 25
 
@@ -24,7 +24,7 @@ class Detection:
     """Counts of labels per bin of u, flipped ones apart where the truth is known."""
     flipped: Floats | None
     auroc: Estimate | None
-    roc: tuple[Floats, Floats] | None
+    roc: Roc | None
 
 
 def label_truth(labels: pa.Table, votes: pa.Table, rule: str) -> pa.Table:

@@ -16,10 +16,11 @@ class Point:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Those that no other model beats at a smaller or equal distance, from the nearest to the farthest."""
+    """Those that beat the base and that no other model beats at a smaller or equal distance, from the nearest to the
+    farthest. The base itself stands at distance 0 and a win rate of one half."""
     ordered = sorted(points, key=lambda point: (point.distance.value, -point.wins.value))
     found: list[Point] = []
     for point in ordered:
-        if not found or point.wins.value > found[-1].wins.value:
+        if point.wins.value > (found[-1].wins.value if found else 0.5):
             found.append(point)
     return found

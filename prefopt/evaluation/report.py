@@ -75,15 +75,7 @@ def render_markdown(inputs: ReportInputs) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = page_environment("prefopt.evaluation", "prefopt.card")
-    environment.filters["cell"] = _markdown_cell
-    return environment
-
-
-def _markdown_cell(text: object) -> str:
-    """Text that neither ends a cell nor starts markup."""
-    plain = " ".join(str(text).split())
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in plain)
+    return page_environment("prefopt.evaluation", "prefopt.card")
 
 
 def _values(inputs: ReportInputs) -> dict[str, Any]:
@@ -96,13 +88,15 @@ def _values(inputs: ReportInputs) -> dict[str, Any]:
         "results": results,
         "prompts": inputs.prompts,
         "level": f"{100.0 * level:g}%",
+        "drawing": wording.drawing(config.evaluate),
+        "protocol": wording.protocol_sentence(config.evaluate),
         "title": wording.title(config, results, tuned_here=inputs.run is not None),
         "model": wording.model_name(config),
         "headline": wording.headline(results, inputs.prompts, level, inputs.breakdown.origin),
         "side_effects": wording.side_effects(results.comparisons),
         "ranking_sentence": wording.ranking_sentence(results.ranking, level),
         "caution": wording.caution(config) if inputs.run else "",
-        "rows": [_row(found, config) for found in results.comparisons],
+        "rows": [_row(found, config, inputs.run) for found in results.comparisons],
         "models": [_model(rank, results, level) for rank in results.ranking],
         "ranking_test": TEST,
         "names": [wording.called(name) for name in results.models],
@@ -137,9 +131,11 @@ def _model(rank: Rank, results: Results, level: float) -> dict[str, Any]:
     return {"rank": rank, "found": results.models[rank.model], "verdict": wording.OUTCOMES[rank.outcome(level)]}
 
 
-def _row(found: Comparison, config: RunConfig) -> dict[str, Any]:
+def _row(found: Comparison, config: RunConfig, run: RunPart | None) -> dict[str, Any]:
     if found.reward == config.evaluate.rewards[0]:
         role = "headline"
+    elif run is None:
+        role = "not known"
     else:
         role = "used in training" if found.reward in wording.training_rewards(config) else "held out"
     return {"found": found, "role": role, "verdict": wording.short_verdict(found)}

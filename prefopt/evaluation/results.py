@@ -65,6 +65,8 @@ class Results:
     """Diversity and distance from the base; None where they were not measured."""
     groups: list[GroupAccuracy] = field(default_factory=list)
     """Of several annotator groups."""
+    protocol: Mapping[str, Any] | None = None
+    """Under what conditions, as `protocol_record` tells them."""
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -103,6 +105,7 @@ def metrics(results: Results) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "base": results.base_name,
+        "protocol": results.protocol,
         **models_record(results.models, results.tie_rule),
         "ranking": ranking_record(results.ranking) if results.ranking else None,
         "minority": _minority(results.detections),
@@ -140,6 +143,8 @@ def _groups(found: Sequence[GroupAccuracy]) -> dict[str, Any]:
             "votes": one.votes,
             "with_majority": one.with_majority,
             "accuracy": estimate_record(one.accuracy),
+            "prompts_won": one.won,
+            "prompts_lost": one.lost,
             "p": one.p,
             "p_holm": one.adjusted,
         }
@@ -153,4 +158,6 @@ def _minority(detections: Sequence[Detection]) -> dict[str, Any] | None:
     if not measured:
         return None
     first = next(iter(measured))
-    return {"auroc": measured[first], "source": first, "auroc_by_source": measured}
+    curve = next(found.roc for found in detections if found.source == first)
+    roc = {name: points.tolist() for name, points in curve._asdict().items()} if curve else None
+    return {"auroc": measured[first], "source": first, "auroc_by_source": measured, "roc": roc}

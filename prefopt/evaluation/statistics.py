@@ -1,7 +1,7 @@
 """Win rates, AUROC and their intervals: a percentile bootstrap that draws whole clusters (prompts) with replacement."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -128,20 +128,33 @@ def _weighted_auroc(hits: NDArray[np.int64], misses: NDArray[np.int64], starts: 
     return float((hit * (below + 0.5 * miss)).sum() / total) if total else float("nan")
 
 
-def roc_points(scores: ArrayLike, positive: ArrayLike, most: int = 200) -> tuple[Floats, Floats]:
+class Roc(NamedTuple):
+    """Points of a ROC curve, [n] each."""
+
+    fpr: Floats
+    tpr: Floats
+    thresholds: Floats
+    """Scores at or above it are called positive. The first is the highest score plus 1, which none reaches, and not
+    infinite, so that JSON can hold it."""
+
+
+def roc_points(scores: ArrayLike, positive: ArrayLike, most: int = 200) -> Roc:
     """False and true positive rates from (0, 0) to (1, 1) as the threshold falls, thinned to about `most` points.
 
-    Raises ValueError unless both kinds are present.
+    Raises ValueError unless both kinds are present, and for scores that are not finite.
     """
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if truth.all() or not truth.any():
         raise ValueError("a ROC curve needs at least one positive and one negative")
+    if not np.isfinite(values).all():
+        raise ValueError("a ROC curve needs finite scores")
     order = np.argsort(-values, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(values[order]) != 0, True])
     hits = np.cumsum(truth[order])[ends] / truth.sum()
     alarms = np.cumsum(~truth[order])[ends] / (~truth).sum()
-    fpr, tpr = np.r_[0.0, alarms], np.r_[0.0, hits]
-    if len(fpr) > most:
-        kept = np.unique(np.linspace(0, len(fpr) - 1, most).round().astype(np.int64))
-        fpr, tpr = fpr[kept], tpr[kept]
-    return fpr, tpr
+    falling = values[order][ends]
+    points = Roc(np.r_[0.0, alarms], np.r_[0.0, hits], np.r_[falling[0] + 1.0, falling])
+    if len(points.fpr) <= most:
+        return points
+    kept = np.unique(np.linspace(0, len(points.fpr) - 1, most).round().astype(np.int64))
+    return Roc(*(column[kept] for column in points))

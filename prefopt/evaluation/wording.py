@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from prefopt.config import RunConfig
-from prefopt.config.evaluate import TUNED
+from prefopt.config.evaluate import TUNED, EvaluateConfig
+from prefopt.config.protocols import PROTOCOLS, departures
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.ranking import Rank
 from prefopt.evaluation.results import Comparison, Results
@@ -45,13 +46,14 @@ def interval(estimate: Estimate, level: float) -> str:
 def headline(results: Results, prompts: int, level: float, what: str = "held-out prompt") -> str:
     """The verdict in one sentence; `what` the prompts are, as a noun."""
     found = results.comparisons[0]
+    outcome = next((rank.outcome(level) for rank in results.ranking if rank.model == found.model), found.outcome)
     name = called(found.model)
     base = "its base" if found.model == TUNED else "the base"
     meaning = {
         "better": f"so {name} is better than {base} on this reward",
         "worse": f"so {name} is worse than {base} on this reward",
         "undecided": "so a difference between the two models cannot be told on this reward",
-    }[found.outcome]
+    }[outcome]
     return (
         f"On {prompts:,} {what}{'s' if prompts != 1 else ''}, {name} wins {percent(found.wins.value)}"
         f" of comparisons with {base} on {found.reward} ({interval(found.wins, level)}), {meaning}."
@@ -109,6 +111,30 @@ def origins(sets: Sequence[PromptList], split: str) -> str:
         for found in sets
     ]
     return _list(names) if names else ""
+
+
+def drawing(evaluate: EvaluateConfig) -> str:
+    """How images were drawn, in a sentence."""
+    sampler, samples = evaluate.sampler, evaluate.samples_per_prompt
+    return (
+        f"Drawn with {sampler.scheduler}, {sampler.steps:,} steps, guidance {sampler.guidance:g}, {sampler.resolution}"
+        f" pixels, {samples:,} image{'s' if samples != 1 else ''} per prompt, seed {evaluate.seed}."
+    )
+
+
+def protocol_sentence(evaluate: EvaluateConfig) -> str:
+    """Which published protocol was followed, and how far; empty without one."""
+    if evaluate.protocol is None:
+        return ""
+    protocol = PROTOCOLS[evaluate.protocol]
+    changed = [
+        f"{key} {value} in place of {stated}"
+        for key, value, stated in departures(evaluate.protocol, evaluate.model_dump())
+    ]
+    but = f", but with {_list(changed)}" if changed else ""
+    open_ = f" It does not state {_list(protocol.unstated)}." if protocol.unstated else ""
+    remark = f" {protocol.remark}" if protocol.remark else ""
+    return f"By the protocol {evaluate.protocol}{but}. Its source is {protocol.source}.{open_}{remark}"
 
 
 def caution(config: RunConfig) -> str:

@@ -23,6 +23,8 @@ _VERSIONS = {"vae": 1, "clip": 1, "dinov2": 1}
 """Raised by hand when the same images give other rows."""
 _SIZES = {"clip": (304e6, 0.162e12), "dinov2": (86.6e6, 0.046e12)}
 """Parameters, and FLOPs of one image, of the default weights: CLIP ViT-L/14's image side, DINOv2 ViT-B/14."""
+FEATURE_VALUES = {"vae": 256, "clip": 768, "dinov2": 768}
+"""Numbers in the row of an image: of a VAE with 4 latent channels, and of the default weights."""
 
 
 def embedder_spec(config: RunConfig) -> EmbedderSpec | None:

@@ -15,6 +15,7 @@ _FILTERS = {
     "count": formats.count,
     "number": formats.number,
     "size": formats.size,
+    "cell": formats.cell,
     "minus": formats.minus,
 }
 

@@ -35,6 +35,12 @@ def minus(text: str) -> str:
     return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
 
 
+def cell(text: object) -> str:
+    """Text for Markdown that neither ends a table's cell nor starts markup."""
+    plain = " ".join(str(text).split())
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in plain)
+
+
 def size(value: float) -> str:
     """Bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -126,12 +126,14 @@ def _stored_again(config: RunConfig, costs: ForwardCosts) -> list[Write]:
 def image_items(
     costs: ForwardCosts, sampler: SamplerConfig, images: float, precision: str = "fp32"
 ) -> tuple[Item, ...]:
-    """Drawing images: with guidance above 1 each step asks the UNet twice, with the prompt and without."""
+    """Drawing images: with guidance above 1 each step asks the UNet twice, with the prompt and without.
+    PNDM takes one step more than it is given."""
     asked, size = 2 if sampler.guidance > 1.0 else 1, Size.square(sampler.resolution)
+    steps = sampler.steps + (sampler.scheduler == "pndm" and sampler.steps > 1)
     return (
         Item(
             "UNet forwards to draw images",
-            images * sampler.steps * asked,
+            images * steps * asked,
             costs.unet(size).total,
             precision,
         ),

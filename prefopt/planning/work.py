@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig
-from prefopt.config.base import Size
+from prefopt.config.base import VALUE_BYTES, Size
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.prompts import HeldoutPrompts
+from prefopt.features import FEATURE_VALUES, feature_resources
 from prefopt.planning.amounts import Item, StageWork, Write, some
 from prefopt.planning.counting import Counts
 from prefopt.planning.flops import REWARD_FLOPS, ForwardCosts
@@ -33,7 +34,9 @@ STARTUP = {"ingest": 3.0, "inject": 0.3, "score": 20.0, "card": 6.0, "train": 20
 """Seconds for imports and processes, measured with the demo on two cores."""
 POOL_STARTUP = 9.0
 """Seconds for each further set of actors that load models."""
-_MODELS = 2
+_FLOAT32 = VALUE_BYTES["fp32"]
+_RUN_MODELS = 2
+"""Base and tuned model."""
 
 
 @dataclass(frozen=True)
@@ -210,25 +213,40 @@ def _evaluate(inputs: Inputs) -> StageWork:
     config, counts, costs = inputs.config, inputs.counts, inputs.costs
     evaluate, sampler = config.evaluate, config.evaluate.sampler
     held_out = counts.by_split[evaluate.split]
-    drawn = _MODELS * _prompts(config, counts) * evaluate.samples_per_prompt
+    drawn = (_RUN_MODELS + len(evaluate.models)) * _prompts(config, counts) * evaluate.samples_per_prompt
     compared = min(evaluate.accuracy.pairs, held_out) * evaluate.accuracy.draws
     items = some(
         *image_items(costs, sampler, drawn),
         *(_reward(config, name, drawn) for name in evaluate.rewards),
-        Item("UNet forwards for the held-out accuracy", 2 * _MODELS * compared, inputs.unet_forward),
+        *_features(inputs, drawn),
+        Item("UNet forwards for the held-out accuracy", 2 * _RUN_MODELS * compared, inputs.unet_forward),
     )
     picture = PNG_BYTES * _pixels(sampler)
+    row = _FLOAT32 * FEATURE_VALUES[evaluate.features.kind] if evaluate.features else 0
     return StageWork(
         "evaluate",
         items,
         [
             Write("images and scores", drawn * (picture + BYTES["reward"] * len(evaluate.rewards)), "run"),
-            Write("the base model's images", drawn / _MODELS * picture, "store"),
+            *([Write("image features", drawn * row, "run")] if row else []),
+            Write("images for later evaluations", drawn * picture, "store"),
         ],
         workers=config.cluster.workers,
         uses_model=True,
         fixed_seconds=STARTUP["evaluate"],
     )
+
+
+def _features(inputs: Inputs, images: float) -> tuple[Item, ...]:
+    """Images through the network that diversity is measured by."""
+    config, features = inputs.config, inputs.config.evaluate.features
+    if features is None:
+        return ()
+    if features.kind == "vae":
+        flops, precision = float(inputs.costs.encode(Size.square(config.evaluate.sampler.resolution))), "fp32"
+    else:
+        flops, precision = feature_resources(config).flops, config.rewards.precision
+    return (Item(f"images through the features {features.kind}", images, flops, precision, DECODE_SECONDS),)
 
 
 def _prompts(config: RunConfig, counts: Counts) -> float:

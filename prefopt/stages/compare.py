@@ -18,8 +18,8 @@ def run(context: StageContext) -> StageResult:
     Raises InputError if a prompt set or a model cannot be read.
     """
     config = context.config
-    sets = [read_prompts(chosen, config.ingest.limits) for chosen in config.evaluate.prompt_sets]
-    base = ComparedModel(BASE, base_weights(config.model), config.model)
+    sets = [read_prompts(chosen, config.ingest.limits) for chosen in config.prompt_sets]
+    base = ComparedModel.onto(BASE, base_weights(config.model), config.model)
     others = [ComparedModel.of(name, found, config.model) for name, found in compared_weights(config).items()]
     drawn = draw(context, sets, [base, *others], [])
     results = Results(
@@ -31,6 +31,7 @@ def run(context: StageContext) -> StageResult:
         detections=[],
         ranking=drawn.ranking(),
         features=drawn.features(),
+        protocol=drawn.protocol(),
     )
     breakdown = drawn.breakdown([None] * len(sets))
     gained, lost = drawn.changed()

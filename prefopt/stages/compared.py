@@ -16,6 +16,7 @@ from prefopt.distributed.evaluate import PROMPT_ROWS, ComparedModel, EvaluateUni
 from prefopt.distributed.units import Unit, run_units
 from prefopt.evaluation.breakdown import Breakdown, breakdown_metrics, make_breakdown
 from prefopt.evaluation.diversity import FeatureFigures, feature_figures
+from prefopt.evaluation.protocol import protocol_of, protocol_record
 from prefopt.evaluation.ranking import Rank, rank_models
 from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
@@ -23,6 +24,7 @@ from prefopt.evaluation.sets import SetFigures, drawn_sets
 from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_changed, read_showcase
 from prefopt.evaluation.statistics import Floats, Resampling
 from prefopt.features import embedder_spec
+from prefopt.models.sources import pipeline_digest
 from prefopt.prompts import PromptList, drawn_prompts
 from prefopt.rewards import reward_spec, reward_versions
 from prefopt.stages.base import StageContext
@@ -87,6 +89,13 @@ class Drawn:
             found[model] = rows.flatten().to_numpy().reshape(len(self.prompts), config.samples_per_prompt, -1)
         how = Resampling(config.bootstrap, config.seed)
         return feature_figures(spec.name, spec.version, found, self.prompts, how)
+
+    def protocol(self) -> dict[str, Any]:
+        """Under what conditions the models are compared."""
+        config = self.context.config
+        found = reward_versions(config.evaluate.rewards, config)
+        protocol = protocol_of(config.evaluate, pipeline_digest(config.model), self.sets, found)
+        return protocol_record(protocol, config.evaluate.bootstrap.level)
 
     def showcase(self) -> list[Shown]:
         """The first prompts."""
@@ -158,6 +167,7 @@ def summary_of(context: StageContext, results: Results, drawn: Drawn, sets: Sequ
         "win_rate": headline.wins.value,
         "win_rate_low": headline.wins.low,
         "win_rate_high": headline.wins.high,
+        "protocol": results.protocol["digest"] if results.protocol else None,
         **_set_summary(sets),
         **{f"reward {name}": version for name, version in found.items()},
         **({"features": results.features.version} if results.features else {}),

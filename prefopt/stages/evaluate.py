@@ -24,6 +24,7 @@ from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pa
 from prefopt.evaluation.groups import GroupVote, group_accuracies, group_votes
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
+from prefopt.evaluation.protocol import method_summary
 from prefopt.evaluation.report import ReportInputs, RunPart
 from prefopt.evaluation.results import Results
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
@@ -32,8 +33,9 @@ from prefopt.prompts import Heldout, PromptList, read_prompts
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 from prefopt.stages.compared import Drawn, draw, summary_of, write_results
+from prefopt.stages.ingest import SOURCE_FILES
 
-SOURCE_FILES, MINORITY, STEPS, VERDICTS = "sources.parquet", "minority.parquet", "steps.jsonl", "health.jsonl"
+MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -43,7 +45,7 @@ def run(context: StageContext) -> StageResult:
     """
     config, ingest = context.config, context.parents["ingest"]
     held_out, elsewhere = _split_pairs(ingest, config.evaluate)
-    sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.evaluate.prompt_sets]
+    sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.prompt_sets]
     pairs, votes = _heldout(ingest, held_out, config)
     drawn = draw(context, sets, _models(context), accuracy_units(pairs))
     results, breakdown = _results(context, drawn, pairs, votes), drawn.breakdown(_in_training(sets, ingest))
@@ -67,11 +69,12 @@ def run(context: StageContext) -> StageResult:
         ),
     )
     written = write_results(context, results, breakdown, inputs)
+    started = {"ingest": ingest.manifest.key, **training_weights(config).digests}
     accuracy = {"accuracy_heldout": results.accuracy.value if results.accuracy else None}
     return StageResult(
         rows=Rows(in_=drawn.images, out=drawn.images),
         files=[*drawn.files, *written],
-        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy},
+        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy, **method_summary(config, started)},
     )
 
 
@@ -140,8 +143,8 @@ def _models(context: StageContext) -> list[ComparedModel]:
     tuned = trained_weights(train, [weights.base, weights.init.below], TUNED, "the train stage")
     others = [ComparedModel.of(name, found, config.model) for name, found in compared_weights(config).items()]
     return [
-        ComparedModel(BASE, weights.base, config.model),
-        ComparedModel(TUNED, tuned, config.model, negative_weights(config)),
+        ComparedModel.onto(BASE, weights.base, config.model),
+        ComparedModel.onto(TUNED, tuned, config.model, negative_weights(config)),
         *others,
     ]
 
@@ -160,6 +163,7 @@ def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], vote
         ranking=drawn.ranking(),
         features=drawn.features(),
         groups=group_accuracies(votes, gaps, how),
+        protocol=drawn.protocol(),
     )
 
 

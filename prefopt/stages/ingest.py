@@ -82,7 +82,7 @@ def run(context: StageContext) -> StageResult:
 def _source_table(context: StageContext) -> pa.Table:
     rows = [
         {"source": number, "kind": source.kind, "file": file, "bytes": size, "sha256": sha256}
-        for number, (source, digests) in enumerate(zip(context.sources, context.source_digests, strict=False))
+        for number, (source, digests) in enumerate(zip(context.sources, context.source_digests, strict=True))
         for file, size, sha256 in digests
     ]
     return pa.Table.from_pylist(rows, schema=SOURCES)

@@ -122,21 +122,30 @@ def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {**branch, "seed": config.seed, "vae": vae_digest(config.model), **outside.weights(config).digests}
 
 
-def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+def _drawing(config: RunConfig, outside: Outside) -> dict[str, Any]:
+    """What figures depend on, but for a run of one's own. The order of models is what the report is about."""
     excluded: dict[str, Any] = {**dict.fromkeys(evaluate.OUTSIDE_KEYS, True), **evaluate.PLACES}
+    from_files = any(chosen.kind != "heldout" for chosen in config.evaluate.prompt_sets)
     return {
         **config.evaluate.model_dump(mode="json", exclude=excluded),
         **outside.model(config),
-        "models": {name: source.digest for name, source in compared_weights(config).items()},
+        "models": [[name, source.digest] for name, source in compared_weights(config).items()],
         "versions": outside.rewards(config, config.evaluate.rewards),
         "features_version": outside.features(config),
         "prompt_files": outside.prompt_digests,
+        "limit": config.limit if from_files else None,
+        "prompt_bytes": config.ingest.limits.prompt_bytes if from_files else None,
     }
 
 
 def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     negative = negative_weights(config)
-    return {**_compare(config, outside), "negative_weights": negative.digest if negative else None}
+    return {**_drawing(config, outside), "negative_weights": negative.digest if negative else None}
+
+
+def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    unused = ("split", "accuracy", "negative")
+    return {name: value for name, value in _drawing(config, outside).items() if name not in unused}
 
 
 STAGES = {
@@ -147,7 +156,7 @@ STAGES = {
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 5, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 6, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages of a run, in order."""

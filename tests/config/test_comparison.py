@@ -38,6 +38,25 @@ def test_a_runs_config_gives_all_but_the_models(tmp_path: Path) -> None:
     assert config.evaluate.negative is None
 
 
+def test_what_only_a_run_uses_takes_no_part(tmp_path: Path) -> None:
+    tree = {
+        "name": "mine",
+        "model": "world",
+        "ingest": {"sources": [{"kind": "pickapic", "path": "/gone"}], "limits": {"prompt_bytes": 77}},
+        "train": {"init_from": "/gone/too"},
+        "limit": 5,
+        "evaluate": {"rewards": ["world/taste"], "prompt_sets": [{"kind": "partiprompts", "path": "p.tsv"}]},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tree))
+    config = load_comparison(tmp_path / "run.yaml", ["a/base", "b/model"])
+    assert (config.ingest.sources, config.train.init_from, config.model.vae) == ((), None, None)
+    assert config.ingest.limits.prompt_bytes == 77
+    assert [chosen.most for chosen in config.prompt_sets] == [5]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**tree, "trian": {}}))
+    with pytest.raises(ConfigError, match="did you mean 'train'"):
+        load_comparison(tmp_path / "run.yaml", ["a/base", "b/model"])
+
+
 def test_names_are_safe_and_never_those_of_a_runs_models(tmp_path: Path) -> None:
     places = ["../base", "s3://bucket/run one/", "a/tuned", ".hidden", "a@b"]
     config = load_comparison(None, ["a/base", *places], [PROMPTS, REWARDS])

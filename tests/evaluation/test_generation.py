@@ -1,7 +1,17 @@
+import itertools
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 
 from prefopt.config.evaluate import SamplerConfig
 from prefopt.config.root import ModelConfig
@@ -51,7 +61,7 @@ def test_initial_noise_belongs_to_seed_prompt_and_sample():
         assert not np.array_equal(first, initial_noise((4, 8, 8), *other))
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("scheduler", get_args(SamplerConfig.model_fields["scheduler"].annotation))
 def test_an_image_depends_neither_on_its_neighbours_nor_on_its_place_in_the_batch(model, scheduler):
     drawn = generator(model, scheduler=scheduler)
     together = pixels(drawn.images(TASKS))
@@ -69,12 +79,35 @@ def test_samples_prompts_and_seeds_differ(model):
 
 
 def test_schedulers_come_from_the_pipelines_config(model):
-    config = load_pipeline(model).scheduler.config
-    ddim, solver = make_scheduler("ddim", config), make_scheduler("dpmsolver++", config)
-    assert torch.equal(ddim.betas, solver.betas)
-    assert solver.config.algorithm_type == "dpmsolver++"
-    with pytest.raises(ValueError, match="euler"):
-        make_scheduler("euler", config)
+    own = load_pipeline(model).scheduler
+    made = {name: make_scheduler(name, own) for name in ("ddim", "dpmsolver++", "pndm", "euler")}
+    kinds = [DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler, EulerDiscreteScheduler]
+    assert [type(scheduler) for scheduler in made.values()] == kinds
+    assert all(torch.equal(own.betas, scheduler.betas) for scheduler in made.values())
+    assert made["dpmsolver++"].config.algorithm_type == "dpmsolver++"
+    assert made["pndm"].config.skip_prk_steps
+    with pytest.raises(ValueError, match="heun"):
+        make_scheduler("heun", own)
+
+
+def test_a_models_own_scheduler_is_taken_as_it_is_unless_it_draws_noise(model):
+    own = load_pipeline(model).scheduler
+    assert type(make_scheduler("own", own)) is type(own)
+    assert make_scheduler("own", own).config == own.config
+    noisy = DPMSolverMultistepScheduler.from_config(own.config, algorithm_type="sde-dpmsolver++")
+    for other in (EulerAncestralDiscreteScheduler.from_config(own.config), noisy):
+        with pytest.raises(ConfigError, match="noise of its own"):
+            make_scheduler("own", other)
+
+
+def test_schedulers_draw_different_images(model):
+    drawn = [pixels(generator(model, scheduler=name, steps=4).images(TASKS[:1])) for name in ("ddim", "pndm", "euler")]
+    assert not any(np.array_equal(*two) for two in itertools.combinations(drawn, 2))
+
+
+@pytest.mark.parametrize("scheduler", ["pndm", "euler"])
+def test_a_single_step_is_enough_for_an_image(model, scheduler):
+    assert len(generator(model, scheduler=scheduler, steps=1).images(TASKS[:1])) == 1
 
 
 def test_a_resolution_that_the_vae_cannot_draw_is_refused(model):

@@ -54,6 +54,16 @@ def test_a_minority_loses_what_the_majority_gains() -> None:
     assert (majority.outcome(0.95), minority.outcome(0.95)) == ("gains", "loses")
 
 
+def test_the_verdict_follows_the_prompts_as_its_test_does() -> None:
+    """One prompt with many votes outweighs twenty with one each in the mean, and not in the test."""
+    against = [GroupVote(f"p{n}", f"prompt {n}", "a", False) for n in range(20)]
+    gaps = {**{f"p{n}": np.array([0.1]) for n in range(20)}, "q": np.array([0.1])}
+    many = [GroupVote("q", "one prompt", "a", True)] * 60
+    (found, _) = group_accuracies([*against, *many, GroupVote("q", "one prompt", "b", True)], gaps, HOW)
+    assert found.accuracy.value == pytest.approx(0.75)
+    assert (found.won, found.lost, found.outcome(0.95)) == (1, 20, "loses")
+
+
 def test_few_votes_decide_nothing() -> None:
     gaps = {f"p{number}": np.array([0.1]) for number in range(3)}
     found = group_accuracies([*votes("a", 3, 3), *votes("", 1, 2)], gaps, HOW)

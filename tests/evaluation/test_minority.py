@@ -84,7 +84,7 @@ def test_detection_where_the_truth_is_known():
     assert found.auroc.value == pytest.approx(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
     assert found.auroc.n == 50
     assert found.auroc.low < found.auroc.value < found.auroc.high
-    assert len(found.roc[0]) == len(found.roc[1])
+    assert len(found.roc.fpr) == len(found.roc.tpr) == len(found.roc.thresholds)
 
 
 @pytest.mark.parametrize(("flipped", "injected"), [([True, False], False), ([False, False], True)])

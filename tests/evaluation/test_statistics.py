@@ -78,7 +78,10 @@ def test_auroc_is_the_share_of_ordered_pairs_and_the_area_under_the_curve(rows):
     value = auroc(values, truth)
     assert value == pytest.approx(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
     assert auroc(-values, truth) == pytest.approx(1.0 - value)
-    fpr, tpr = roc_points(values, truth)
+    fpr, tpr, thresholds = roc_points(values, truth)
+    assert (np.diff(thresholds) < 0).all()
+    assert fpr == pytest.approx([np.mean(values[~truth] >= threshold) for threshold in thresholds])
+    assert tpr == pytest.approx([np.mean(values[truth] >= threshold) for threshold in thresholds])
     assert np.trapezoid(tpr, fpr) == pytest.approx(value)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0.0, 0.0, 1.0, 1.0)
     assert (np.diff(fpr) >= 0).all()
@@ -88,9 +91,19 @@ def test_auroc_is_the_share_of_ordered_pairs_and_the_area_under_the_curve(rows):
 def test_a_long_roc_curve_is_thinned_and_keeps_its_ends():
     rng = np.random.default_rng(0)
     truth = rng.random(5000) < 0.3
-    fpr, tpr = roc_points(rng.normal(size=5000) + truth, truth, most=100)
-    assert len(fpr) == 100
+    values = rng.normal(size=5000) + truth
+    fpr, tpr, thresholds = roc_points(values, truth, most=100)
+    assert len(fpr) == len(tpr) == len(thresholds) == 100
     assert (fpr[0], tpr[-1]) == (0.0, 1.0)
+    assert (thresholds[0], thresholds[-1]) == (values.max() + 1.0, values.min())
+    assert fpr == pytest.approx([np.mean(values[~truth] >= threshold) for threshold in thresholds])
+
+
+def test_a_roc_curve_by_hand():
+    points = roc_points([0.9, 0.4, 0.4, 0.1], [True, True, False, False])
+    assert [column.tolist() for column in points] == [[0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0], [1.9, 0.9, 0.4, 0.1]]
+    with pytest.raises(ValueError, match="finite"):
+        roc_points([np.inf, 0.0], [True, False])
 
 
 def test_auroc_interval_resamples_clusters():

@@ -70,6 +70,7 @@ def test_nothing_outside_the_pixels_tells_the_model(many):
         assert abs(np.corrcoef(tuned_left, np.asarray(values, dtype=float))[0, 1]) < 4 / np.sqrt(len(rows)), name
     first = [tuned for tuned, row in zip(tuned_left, rows, strict=True) if key.pairs[row["pair_id"]].repeats is None]
     assert abs(np.mean(first) - 0.5) < 4 * 0.5 / np.sqrt(2000)
+    assert len({path.stat().st_mtime for path in (place / "pairs").rglob("*")}) == 1
     assert list(rows[0]) == list(COLUMNS)
     assert {(row["annotator_id"], row["choice"]) for row in rows} == {("", "")}
     assert not (place / "pairs").joinpath("key.json").exists()

@@ -9,6 +9,8 @@ from prefopt.config.root import ModelConfig
 from prefopt.config.score import VisitConfig
 from prefopt.config.train import LoraConfig, TrainConfig
 from prefopt.data.visits import Example
+from prefopt.features import FEATURE_VALUES
+from prefopt.features.vae import GRID
 from prefopt.models.size import unet_size
 from prefopt.planning.amounts import StageWork
 from prefopt.planning.counting import Counts
@@ -159,6 +161,64 @@ def test_evaluation_draws_from_both_models_with_and_without_the_prompt(costs: Fo
     unguided = {**evaluate, "sampler": {"steps": 7, "guidance": 1.0, "resolution": 32}}
     found = done(work(costs, "evaluate", known, evaluate=unguided))
     assert found[f"{FORWARD} to draw images"] == 2 * 9 * 2 * 7
+
+
+def test_evaluation_draws_from_every_model_that_the_config_adds(costs: ForwardCosts) -> None:
+    """4 models, 15 prompts, 2 samples: 120 images; the accuracy stays base's and tuned model's."""
+    evaluate = {
+        "prompt_sets": [{"kind": "heldout", "most": 15}],
+        "models": {"old": "a/b", "other": "c/d"},
+        "samples_per_prompt": 2,
+        "sampler": {"steps": 7, "guidance": 3.0, "resolution": 32},
+        "accuracy": {"pairs": 12, "draws": 3},
+    }
+    work_of = work(costs, "evaluate", evaluate=evaluate)
+    found, written = done(work_of), {write.what: write for write in work_of.writes}
+    assert found[f"{FORWARD} to draw images"] == 120 * 7 * 2
+    assert found["images scored by world/true"] == found["images through the VAE's decoder"] == 120
+    assert found["prompts of images through the text encoders"] == 240
+    assert found[f"{FORWARD} for the held-out accuracy"] == 12 * 3 * 2 * 2
+    pictures = 120 * 1.7 * 32 * 32
+    assert written["images and scores"].nbytes == pytest.approx(pictures + 120 * 50)
+    assert written["images for later evaluations"].nbytes == pytest.approx(pictures)
+    assert written["images for later evaluations"].where == "store"
+
+
+@pytest.mark.parametrize(
+    ("features", "flops", "precision", "nbytes"),
+    [
+        ({"kind": "vae"}, None, "fp32", 30 * 4 * 256),
+        ({"kind": "clip"}, 0.162e12, "bf16", 30 * 4 * 768),
+        ({"kind": "dinov2"}, 0.046e12, "bf16", 30 * 4 * 768),
+    ],
+)
+def test_features_take_every_drawn_image_once(
+    costs: ForwardCosts, features: dict[str, Any], flops: float | None, precision: str, nbytes: int
+) -> None:
+    evaluate = {"prompt_sets": [{"kind": "heldout", "most": 15}], "samples_per_prompt": 1, "features": features}
+    evaluate["sampler"] = {"resolution": 64}
+    found = work(costs, "evaluate", evaluate=evaluate, rewards={"precision": "bf16"})
+    (item,) = (item for item in found.items if "features" in item.what)
+    assert (item.what, item.count) == (f"images through the features {features['kind']}", 30)
+    assert item.flops == (flops or costs.encode(Size(64, 64)))
+    assert item.precision == precision
+    (write,) = (write for write in found.writes if "features" in write.what)
+    assert (write.nbytes, write.where) == (nbytes, "run")
+    without = work(costs, "evaluate", evaluate={**evaluate, "features": None})
+    assert not [made for made in (*without.items, *without.writes) if "features" in made.what]
+
+
+def test_a_row_of_the_vaes_features_is_its_latent_on_the_grid(costs: ForwardCosts) -> None:
+    assert FEATURE_VALUES["vae"] == costs.channels * GRID**2
+
+
+def test_pndm_asks_once_more(costs: ForwardCosts) -> None:
+    def asked(scheduler: str, steps: int) -> float:
+        sampler = {"scheduler": scheduler, "steps": steps, "guidance": 1.0, "resolution": 32}
+        evaluate = {"prompt_sets": [{"kind": "heldout", "most": 1}], "samples_per_prompt": 1, "sampler": sampler}
+        return done(work(costs, "evaluate", evaluate=evaluate))[f"{FORWARD} to draw images"]
+
+    assert [asked("pndm", 7), asked("euler", 7), asked("pndm", 1)] == [16, 14, 2]
 
 
 def test_evaluation_draws_each_prompt_of_several_sets_once(costs: ForwardCosts, tmp_path: Path) -> None:

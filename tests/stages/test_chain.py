@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,22 @@ def test_a_run_notes_its_stages_and_keeps_places_out_of_manifests(tmp_path: Path
     assert output.storage.uri == f"{run.uri}/ingest/{key[:12]}"
     assert f'"ingest": "{key}"'.encode() in run.read_bytes("run.json")
     assert str(tmp_path).encode() not in output.storage.read_bytes("manifest.json")
-    assert run.files("logs") == [f"logs/ingest/{key[:12]}.json", "logs/ingest/config.yaml"]
+    assert set(run.files("logs")) == {f"logs/ingest/{key[:12]}.json", "logs/ingest/config.yaml"}
+
+
+def test_every_source_file_is_named_with_its_digest(tmp_path: Path, ray_session: None) -> None:
+    output = run_stages(config(tmp_path), tmp_path / "run")["ingest"]
+    file = tmp_path / "x.parquet"
+    assert output.storage.read_table("sources.parquet").to_pylist() == [
+        {
+            "source": 0,
+            "kind": "pickapic",
+            "file": "x.parquet",
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+    ]
+    assert output.manifest.summary["source_files"] == 1
 
 
 def test_a_changed_source_changes_the_key(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def test_rows_and_files(context, result):
     }
     assert len(result.files) == len(set(result.files))
     assert result.summary["prompts"] == 6
+    protocol = json.loads(context.output.read_bytes("metrics.json"))["protocol"]
+    assert protocol["digest"] == result.summary["protocol"]
+    assert protocol["prompt_sets"] == {"heldout": 6}
+    assert protocol["rewards"].keys() == {"world/true", "world/style"}
+    assert result.summary["seed"] == 0
 
 
 def test_images_and_scores_belong_to_prompts_of_the_test_split(context, result):

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -60,21 +59,6 @@ def prompts_of(split: str, count: int, place: Path) -> list[str]:
     rule = small_config(place, [{**PICKAPIC, "path": "x"}]).ingest.split
     found = (f"prompt {n}" for n in range(10_000))
     return [prompt for prompt in found if split_of(prompt, rule) == split][:count]
-
-
-def test_every_source_file_is_named_with_its_digest(tmp_path: Path) -> None:
-    output = ingest(tmp_path, distinct(3))
-    file = tmp_path / "data" / "x.parquet"
-    assert table(output, "sources") == [
-        {
-            "source": 0,
-            "kind": "pickapic",
-            "file": "x.parquet",
-            "bytes": file.stat().st_size,
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        }
-    ]
-    assert output.manifest.summary["source_files"] == 1
 
 
 def test_tables_are_canonical(tmp_path: Path) -> None:

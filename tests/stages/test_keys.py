@@ -11,7 +11,7 @@ from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import canonical_hash
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError
-from prefopt.stages.keys import STAGES, Outside
+from prefopt.stages.keys import COMPARISON, STAGES, Outside
 from prefopt.stages.outside import look_outside
 from tests.kit.data import config_tree, distinct, write_parquet
 from tests.kit.models import tiny_pipeline, tiny_unet, tiny_vae
@@ -170,3 +170,32 @@ def test_the_micro_batch_belongs_to_the_plan_where_there_are_buckets(place: Path
     several = {"score": {"buckets": [[32, 32], [40, 24]]}}
     assert _changed(_config(place), _config(place, micro_batch=8)) == {"train"}
     assert _changed(_config(place, **several), _config(place, micro_batch=8, **several)) == {"score", "train"}
+
+
+def _comparison(place: Path, models: dict[str, str], **branches: Any) -> str:
+    tree = {
+        "name": "kit",
+        "model": {"path": str(place / "base")},
+        "ingest": {"sources": [{"kind": "world", "pairs": 8}]},
+        **branches,
+        "evaluate": {
+            "rewards": ["world/true"],
+            "prompt_sets": [{"kind": "file", "path": "mine.txt"}],
+            "models": {name: str(place / directory) for name, directory in models.items()},
+            **branches.get("evaluate", {}),
+        },
+    }
+    return canonical_hash(COMPARISON["compare"].slice(parse_config(tree, "kit"), Outside((), [])))
+
+
+def test_a_comparisons_key_knows_the_order_of_its_models_and_what_limits_prompts(place: Path) -> None:
+    """The report is about the first model."""
+    models = {"a": "other", "b": "lora"}
+    key = _comparison(place, models)
+    assert _comparison(place, dict(reversed(models.items()))) != key
+    assert _comparison(place, {"a": "lora", "b": "other"}) != key
+    assert _comparison(place, models, limit=3) != key
+    sources = [{"kind": "world", "pairs": 8}]
+    assert _comparison(place, models, ingest={"sources": sources, "limits": {"prompt_bytes": 9}}) != key
+    assert _comparison(place, models, ingest={"sources": sources, "split": {"test": 0.2}}) == key
+    assert _comparison(place, models, evaluate={"accuracy": {"pairs": 3}, "split": "validation"}) == key

@@ -1,0 +1,1 @@
+"""Finished evaluations of several runs, side by side."""
