@@ -1,8 +1,9 @@
 """Work units of ingest: scan rows into canonical votes, merge images, merge pairs and votes."""
 
 import heapq
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from prefopt.config.ingest import IngestConfig
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.canonical import TEST, CheckedImage, canonical_row, check_prompt
-from prefopt.data.ids import prompt_place
+from prefopt.data.ids import canonical_hash, prompt_place
 from prefopt.data.schema import IMAGES, PAIRS, QUARANTINE, VOTES
 from prefopt.data.sources import Source, open_source
 from prefopt.data.sources.base import BadRowError, ImageCell, ParsedRow
@@ -28,6 +29,27 @@ _SCANNED = pa.schema(
 )
 _SEEN = IMAGES.append(pa.field("split", pa.string()))
 _ROW_GROUP = 4096
+_RECEIPT, _KINDS = "receipt.json", ("votes", "images", "refused")
+SCAN_VERSION = 1
+"""Raised by hand when the same rows give other tables."""
+
+
+@dataclass(frozen=True)
+class SourceDigest:
+    """What a source's rows depend on."""
+
+    files: dict[str, str]
+    """sha256 of each table file."""
+    images: str | None
+    """Of all image files that rows may point to; None where rows hold their images."""
+
+    @classmethod
+    def of(cls, source: SourceConfig, digests: Sequence[Sequence[Any]]) -> "SourceDigest":
+        """From name, bytes and sha256 of every file of the source."""
+        tables = set(open_source(source).files())
+        images = [[name, sha256] for name, _, sha256 in digests if name not in tables]
+        files = {name: sha256 for name, _, sha256 in digests if name in tables}
+        return cls(files, canonical_hash(images) if images else None)
 
 
 @dataclass(frozen=True)
@@ -53,28 +75,60 @@ class FirstPrompts:
 
 @dataclass(frozen=True)
 class ScanRows:
-    """Checks the rows of a unit and writes its votes, images and refusals, sorted by id."""
+    """Checks the rows of a unit and writes its votes, images and refusals, sorted by id.
+
+    What a unit gave is kept in the store by all that it depends on, the digest of its file among it: rows that an
+    earlier run has read are not read again.
+    """
 
     sources: tuple[SourceConfig, ...]
+    digests: tuple[SourceDigest, ...]
     config: IngestConfig
     work: Storage
+    store: Storage
     last_place: float | None
     """Rows whose prompt stands after this place are left out."""
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        index, name = payload["source"], payload["name"]
+        name, kept = payload["name"], self.store.child(f"scanned/{self._key(payload)}")
+        reused = kept.exists(_RECEIPT)
+        if not reused:
+            self._scan(payload, kept)
+        for kind in _KINDS:
+            self.work.write_bytes(f"{kind}/{name}.parquet", kept.read_bytes(f"{kind}.parquet"))
+        return {**json.loads(kept.read_bytes(_RECEIPT)), "reused": reused}
+
+    def _key(self, payload: dict[str, Any]) -> str:
+        index, unit = payload["source"], payload["unit"]
+        return canonical_hash(
+            {
+                "version": SCAN_VERSION,
+                "source": index,
+                "map": self.sources[index].model_dump(mode="json", exclude={"path", "images"}),
+                "unit": unit,
+                "file": self.digests[index].files[unit["file"]],
+                "images": self.digests[index].images,
+                "config": self.config.model_dump(mode="json", exclude={"sources", "unit_rows"}),
+                "last_place": self.last_place,
+            }
+        )
+
+    def _scan(self, payload: dict[str, Any], kept: Storage) -> None:
+        index = payload["source"]
         source = open_source(self.sources[index])
-        scan = _Scan(index, self.config)
+        scan, rows = _Scan(index, self.config), 0
         for file, number, row in source.rows(payload["unit"]):
+            rows += 1
             if not self._left_out(source, row):
                 scan.add(source, file, number, row)
         votes = pa.Table.from_pylist(scan.votes, schema=_SCANNED).sort_by([("pair_id", "ascending")])
         images = pa.Table.from_pylist(list(scan.images.values()), schema=_SEEN).sort_by([("image_id", "ascending")])
-        self.work.write_table(f"votes/{name}.parquet", votes, row_group_size=_ROW_GROUP)
-        self.work.write_table(f"images/{name}.parquet", images, row_group_size=_ROW_GROUP)
-        self.work.write_table(f"refused/{name}.parquet", pa.Table.from_pylist(scan.refused, schema=QUARANTINE))
+        kept.write_table("votes.parquet", votes, row_group_size=_ROW_GROUP)
+        kept.write_table("images.parquet", images, row_group_size=_ROW_GROUP)
+        kept.write_table("refused.parquet", pa.Table.from_pylist(scan.refused, schema=QUARANTINE))
         refused = sum(row["votes"] for row in scan.refused)
-        return {"votes": len(scan.votes), "refused": refused, "images": len(scan.images)}
+        receipt = {"votes": len(scan.votes), "refused": refused, "images": len(scan.images), "rows": rows}
+        kept.write_bytes(_RECEIPT, json.dumps(receipt).encode())
 
     def _left_out(self, source: Source, row: dict[str, Any]) -> bool:
         if self.last_place is None:

@@ -1,5 +1,6 @@
 """ingest: preference data in any known format to canonical pairs, votes and images, split and checked."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from prefopt.data.manifest import Rows
 from prefopt.data.schema import QUARANTINE, SOURCES
 from prefopt.data.sources import open_source
 from prefopt.data.storage import Storage
-from prefopt.distributed.ingest import FirstPrompts, MergeImages, MergePairs, ScanRows, spread_to_test
+from prefopt.distributed.ingest import FirstPrompts, MergeImages, MergePairs, ScanRows, SourceDigest, spread_to_test
 from prefopt.distributed.units import Unit, UnitWorker, run_units
 from prefopt.errors import InputError
 from prefopt.stages.base import StageContext, StageResult
@@ -46,7 +47,9 @@ def run(context: StageContext) -> StageResult:
         found = units("prompts", scan, partial(FirstPrompts, sources, context.config.limit, config))
         places = sorted({place for receipt in found for place in receipt["places"]})
         last_place = places[: context.config.limit][-1] if places else 0.0
-    scanned = units("rows", scan, partial(ScanRows, sources, config, work, last_place))
+    digests = tuple(map(SourceDigest.of, sources, context.source_digests))
+    scanned = units("rows", scan, partial(ScanRows, sources, digests, config, work, context.store, last_place))
+    _log_work(context, scanned)
     votes = sum(receipt["votes"] for receipt in scanned)
     refused = sum(receipt["refused"] for receipt in scanned)
     if votes == 0:
@@ -77,6 +80,14 @@ def run(context: StageContext) -> StageResult:
             **{f"quarantined_{reason}": count for reason, count in sorted(reasons.items())},
         },
     )
+
+
+def _log_work(context: StageContext, scanned: list[dict[str, Any]]) -> None:
+    """Rows that were read, and rows that an earlier run had read: no manifest holds what depends on the past."""
+    rows = {"read": 0, "known": 0}
+    for receipt in scanned:
+        rows["known" if receipt["reused"] else "read"] += receipt["rows"]
+    context.logs.write_bytes("rows.json", json.dumps(rows).encode())
 
 
 def _source_table(context: StageContext) -> pa.Table:

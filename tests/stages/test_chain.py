@@ -79,7 +79,8 @@ def test_a_run_notes_its_stages_and_keeps_places_out_of_manifests(tmp_path: Path
     assert output.storage.uri == f"{run.uri}/ingest/{key[:12]}"
     assert f'"ingest": "{key}"'.encode() in run.read_bytes("run.json")
     assert str(tmp_path).encode() not in output.storage.read_bytes("manifest.json")
-    assert set(run.files("logs")) == {f"logs/ingest/{key[:12]}.json", "logs/ingest/config.yaml"}
+    names = (f"{key[:12]}.json", "config.yaml", "rows.json")
+    assert set(run.files("logs")) == {f"logs/ingest/{name}" for name in names}
 
 
 def test_every_source_file_is_named_with_its_digest(tmp_path: Path, ray_session: None) -> None:
