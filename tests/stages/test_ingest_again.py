@@ -42,17 +42,18 @@ def test_a_changed_file_or_rule_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_changed_image_beside_the_table_is_seen(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in ("x", "y"):
-        (data / f"{name}.png").write_bytes(picture(ord(name)))
-    (data / "votes.csv").write_text("prompt,image_0,image_1,label\na cat,x.png,y.png,1\n")
+        (images / f"{name}.png").write_bytes(picture(ord(name)))
+    (tmp_path / "votes.csv").write_text("winner,loser,prompt\nx.png,y.png,a cat\n")
+    source = {"kind": "folder", "path": str(tmp_path / "votes.csv"), "images": str(images)}
 
     def rows(run: str) -> dict[str, int]:
-        run_stages(small_config(tmp_path, [{"kind": "folder", "path": str(data)}]), tmp_path / run)
+        run_stages(small_config(tmp_path, [source]), tmp_path / run)
         found: dict[str, int] = json.loads((tmp_path / run / "logs" / "ingest" / "rows.json").read_bytes())
         return found
 
     assert rows("first") == {"read": 1, "known": 0}
-    (data / "y.png").write_bytes(picture(3))
+    (images / "y.png").write_bytes(picture(3))
     assert rows("second") == {"read": 1, "known": 0}
