@@ -1,0 +1,1 @@
+"""Whether a challenger replaces the champion."""
