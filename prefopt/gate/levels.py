@@ -1,8 +1,8 @@
 """At which level each night's test is made, so that few of all promotions are chance, however many nights there are.
 
-LORD++ (Ramdas, Yang, Wainwright, Jordan 2017, arXiv 1710.00499; after Javanmard and Montanari 2018): a budget of wealth is
-spent on tests and earned back by rejections. For independent p-values the false discovery rate at every night is at most
-alpha; the first promotion's error is bounded by the initial wealth.
+LORD++ (Ramdas, Yang, Wainwright, Jordan 2017, arXiv 1710.00499; after Javanmard and Montanari 2018): a budget of wealth
+is spent on tests and earned back by rejections. For independent p-values the false discovery rate at every night is at
+most alpha; the error of the first promotion is bounded by the initial wealth.
 """
 
 import math
