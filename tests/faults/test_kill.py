@@ -24,8 +24,8 @@ KILLS = {
     "evaluate": r"evaluate: images [1-9]",
 }
 """Stage, in order, to the progress line at which the command is killed."""
-RARE = ("inject", "card")
-"""Stages of which `make test-matrix` alone kills: their units are done as those of ingest and score are."""
+RARE = ("ingest", "inject", "card")
+"""Stages that `make test-matrix` alone kills: their units are done as those of score are."""
 WHOLE = "score"
 """Here `prefopt run` is killed, with all stages behind it still to do; elsewhere the stage's own command is."""
 
