@@ -95,6 +95,7 @@ def peak(place: Path, source: Path, votes: int) -> int:
     return highest
 
 
+@pytest.mark.matrix
 def test_memory_does_not_grow_with_the_number_of_pairs(data: Path, tmp_path: Path) -> None:
     few = peak(tmp_path / "few", data / "0.parquet", VOTES_PER_FILE)
     many = peak(tmp_path / "many", data, FILES * VOTES_PER_FILE)

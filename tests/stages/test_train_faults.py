@@ -42,6 +42,7 @@ def test_killed_with_all_its_processes_it_resumes_to_the_same_bytes(undisturbed:
     assert digests(place) == made(undisturbed)
 
 
+@pytest.mark.matrix
 def test_a_killed_driver_is_started_again_at_once(undisturbed: Path) -> None:
     """Its workers may live on for some seconds: two writers in one directory."""
     process, place = start_training(undisturbed, "driver"), output(undisturbed, "driver")
@@ -79,6 +80,7 @@ def test_killed_while_a_checkpoint_is_stored(undisturbed: Path, hold: str) -> No
     assert digests(place) == made(undisturbed)
 
 
+@pytest.mark.matrix
 def test_a_run_on_an_object_store_is_killed_and_resumes(undisturbed: Path) -> None:
     with object_store() as uri:
         place = Storage(f"{uri}/run/train")
