@@ -14,6 +14,10 @@ class _Set(Branch):
     """How reports and tables call the set; by default its kind."""
     most: Count | None = None
     """At most so many prompts, the first in hash order; all by default."""
+    order: Annotated[int, Field(ge=0)] = 0
+    """Which hash order."""
+    rotates: bool = False
+    """Whether every night of `prefopt retrain` takes another order, and so other prompts."""
 
     @model_validator(mode="before")
     @classmethod

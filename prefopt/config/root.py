@@ -9,11 +9,13 @@ from prefopt.config.base import Branch, Count
 from prefopt.config.card import CardConfig
 from prefopt.config.cluster import ClusterConfig
 from prefopt.config.evaluate import EvaluateConfig
+from prefopt.config.gate import GateConfig
 from prefopt.config.ingest import IngestConfig
 from prefopt.config.inject import InjectConfig
 from prefopt.config.labels import LabelsConfig
 from prefopt.config.objective import AdaptiveParams, SmpoParams, WeightedDpoParams
 from prefopt.config.prompts import PromptSetConfig
+from prefopt.config.retrain import NightConfig, RetrainConfig
 from prefopt.config.rewards import RewardsConfig
 from prefopt.config.score import ScoreConfig
 from prefopt.config.train import TrainConfig
@@ -49,6 +51,10 @@ class RunConfig(Branch):
     card: CardConfig = CardConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig
+    retrain: RetrainConfig = RetrainConfig()
+    gate: GateConfig = GateConfig()
+    night: NightConfig | None = None
+    """Written by `prefopt retrain` alone."""
     cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("train", mode="after")
@@ -130,6 +136,24 @@ class RunConfig(Branch):
         ):
             if len({self.rewards.identity(name) for name in names}) < len(names):
                 raise ValueError(f"{field} names a reward twice: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _audit_is_apart(self) -> "RunConfig":
+        audit = self.gate.audit
+        if audit is None:
+            return self
+        if audit.reward not in self.evaluate.rewards[1:]:
+            raise ValueError(
+                f"gate.audit.reward {audit.reward!r} must be one of evaluate.rewards, and not the first: that one"
+                " decides"
+            )
+        names = [chosen.name for chosen in self.evaluate.prompt_sets]
+        if audit.prompt_set not in names or len(names) < 2:
+            raise ValueError(
+                f"gate.audit.prompt_set {audit.prompt_set!r} must be the name of one of at least two"
+                f" evaluate.prompt_sets ({', '.join(names)}): the others decide"
+            )
         return self
 
     @model_validator(mode="after")

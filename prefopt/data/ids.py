@@ -55,14 +55,15 @@ def row_uniform(seed: int, purpose: str, *row: str | int) -> float:
     return int(digest(str(seed), purpose, *map(str, row))[:13], 16) / 16**13
 
 
-def prompt_place(prompt: str) -> float:
-    """Where a prompt stands in the fixed order that `limit` and evaluation take their first prompts from."""
-    return row_uniform(0, "prompt order", normalised_prompt(prompt))
+def prompt_place(prompt: str, order: int = 0) -> float:
+    """Where a prompt stands in a fixed order, by default that from which `limit` and evaluation take their first
+    prompts."""
+    return row_uniform(order, "prompt order", normalised_prompt(prompt))
 
 
-def prompt_order(prompt: str) -> tuple[float, str]:
+def prompt_order(prompt: str, order: int = 0) -> tuple[float, str]:
     """What to sort prompts by for that order; prompts of one place stand in the order of their texts."""
-    return prompt_place(prompt), prompt
+    return prompt_place(prompt, order), prompt
 
 
 def row_rng(seed: int, purpose: str, *row: str | int) -> np.random.Generator:

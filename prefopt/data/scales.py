@@ -83,6 +83,21 @@ def read_scales(storage: Storage, name: str = SCALES) -> Scales:
         raise InputError(f"The scales {storage.uri}/{name} {problem}: run the score stage again.") from None
 
 
+def check_alike(frozen: Scales, measured: Scales) -> None:
+    """InputError unless frozen scales are of the same rewards, snapshots and panel as those of today."""
+    for what, before, now in (
+        ("rewards", list(frozen.rewards), list(measured.rewards)),
+        ("snapshots", list(frozen.snapshots), list(measured.snapshots)),
+        ("panel", frozen.annotators, measured.annotators),
+    ):
+        if before != now:
+            raise InputError(
+                f"The champion's scales are of other {what} ({', '.join(before) or 'none'}) than the config now names"
+                f" ({', '.join(now) or 'none'}): train anew from the base, which measures them anew: prefopt retrain"
+                " --full."
+            )
+
+
 def measure_rewards(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, RewardScale]:
     """Scales of rewards from the scores of image_0 and image_1 [n] of the training pairs."""
     rewards = {}

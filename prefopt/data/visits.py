@@ -1,5 +1,6 @@
 """The sampler: which pair is visited when, and everything random about each visit, fixed beforehand."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +31,19 @@ class Example:
     image_1: str
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Old pairs among new ones: how a model goes on from what it has seen."""
+
+    known: frozenset[str]
+    """Pairs without a new vote."""
+    share: float
+    """Of the visits that go to them, where both kinds are there."""
+    salt: str
+    """What the known pairs are known from: another one takes other pairs first. Their visits are the first ones that a
+    training on them made, so that what is stored of these serves again."""
+
+
 class VisitPlan(NamedTuple):
     """Planned visits, and how many are left over."""
 
@@ -46,20 +60,22 @@ def plan_visits(
     num_timesteps: int,
     framing: Framing,
     micro_batch: int,
+    replay: Replay | None = None,
 ) -> VisitPlan:
     """The first `count` visits, a multiple of `micro_batch`.
 
     Each epoch draws all examples in the order of hash(seed, epoch, pair, ordinal). Visits wait in their bucket until
     it holds a micro-batch, which then joins the plan: so every micro-batch is of one bucket, a longer plan extends a
     shorter one, and what waits at an epoch's end goes on into the next. With one bucket the plan is the drawn order.
-    Draw numbers count a pair's visits. Raises ValueError without examples.
+    Draw numbers count a pair's visits. With `replay` new and known examples have orders of their own, which are merged
+    evenly. Raises ValueError without examples.
     """
     if not examples:
         raise ValueError("there are no examples to visit")
     assert count % micro_batch == 0, "a plan holds whole micro-batches"
     waiting: dict[Size, list[tuple[int, Example, Size]]] = {size: [] for size in framing.buckets}
     planned: list[tuple[int, Example, Size]] = []
-    for epoch, example in _order(examples, config.seed):
+    for epoch, example in _merged(examples, config.seed, replay):
         if len(planned) == count:
             break
         size = framing.bucket(example.image_0, example.image_1)
@@ -74,10 +90,27 @@ def plan_visits(
     return VisitPlan(pa.Table.from_pylist(rows, schema=VISITS), sum(map(len, waiting.values())))
 
 
-def _order(examples: Sequence[Example], seed: int) -> Iterator[tuple[int, Example]]:
+def _merged(examples: Sequence[Example], seed: int, replay: Replay | None) -> Iterator[tuple[int, Example]]:
+    if replay is None:
+        return _order(examples, seed, "order")
+    known = [example for example in examples if example.pair_id in replay.known]
+    new = [example for example in examples if example.pair_id not in replay.known]
+    if not new or not known or not replay.share:
+        return _order(new or known, seed, "order")
+    return _interleaved(_order(new, seed, "order"), _order(known, seed, f"replay {replay.salt}"), replay.share)
+
+
+def _interleaved(
+    new: Iterator[tuple[int, Example]], known: Iterator[tuple[int, Example]], share: float
+) -> Iterator[tuple[int, Example]]:
+    for place in itertools.count():
+        yield next(known if int((place + 1) * share) > int(place * share) else new)
+
+
+def _order(examples: Sequence[Example], seed: int, purpose: str) -> Iterator[tuple[int, Example]]:
     epoch = 0
     while True:
-        keyed = [(row_uniform(seed, "order", epoch, e.pair_id, e.ordinal), e.pair_id, e.ordinal, e) for e in examples]
+        keyed = [(row_uniform(seed, purpose, epoch, e.pair_id, e.ordinal), e.pair_id, e.ordinal, e) for e in examples]
         for *_, example in sorted(keyed, key=lambda item: item[:3]):
             yield epoch, example
         epoch += 1

@@ -71,7 +71,7 @@ def read_prompts(config: PromptSetConfig, limits: Limits, prompt_set: PromptSet 
             f"The prompt set {config.name} holds no prompt{f' (skipped: {counted})' if counted else ''}: check the"
             " file, or leave the set out of evaluate.prompt_sets."
         )
-    return PromptList(config.name, config.kind, _first(kept, config.most), dict(skipped), repeated)
+    return PromptList(config.name, config.kind, _first(kept, config.most, config.order), dict(skipped), repeated)
 
 
 def drawn_prompts(sets: Iterable[PromptList]) -> list[str]:
@@ -79,11 +79,11 @@ def drawn_prompts(sets: Iterable[PromptList]) -> list[str]:
     return sorted({row.prompt for found in sets for row in found.prompts}, key=prompt_order)
 
 
-def _first(prompts: list[Prompt], most: int | None) -> tuple[Prompt, ...]:
+def _first(prompts: list[Prompt], most: int | None, order: int) -> tuple[Prompt, ...]:
     """The first in hash order; they stay in their own order."""
     if most is None or len(prompts) <= most:
         return tuple(prompts)
-    chosen = sorted(range(len(prompts)), key=lambda index: prompt_order(prompts[index].prompt))[:most]
+    chosen = sorted(range(len(prompts)), key=lambda index: prompt_order(prompts[index].prompt, order))[:most]
     return tuple(prompts[index] for index in sorted(chosen))
 
 

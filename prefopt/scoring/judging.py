@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from prefopt.config import RunConfig
 from prefopt.config.alpha import AlphaConfig
-from prefopt.data.scales import Calibration, Scales, measure_rewards, root_mean_square
+from prefopt.data.scales import Calibration, Scales, check_alike, measure_rewards, root_mean_square
 from prefopt.data.schema import SCORES
 from prefopt.errors import InputError
 from prefopt.scoring.alpha import preference_gaps, soft_preference
@@ -42,11 +42,12 @@ class Judgement:
     """None without alpha."""
 
 
-def judge(config: RunConfig, pairs: pa.Table, evidence: Evidence) -> Judgement:
+def judge(config: RunConfig, pairs: pa.Table, evidence: Evidence, frozen: Scales | None = None) -> Judgement:
     """Scales and calibration from the training split, scores of all pairs, reliability on the validation split.
 
-    `pairs` is sorted as the evidence is. InputError if the training split is empty, a calibration cannot be fitted, or
-    a snapshot has no scale.
+    `pairs` is sorted as the evidence is. `frozen` are scales and calibration of an earlier training split, which new
+    data do not move. InputError if the training split is empty, a calibration cannot be fitted, a snapshot has no
+    scale, or the frozen scales are of other rewards or another panel.
     """
     split = np.asarray(pairs["split"].to_pylist())
     train = split == "train"
@@ -54,11 +55,16 @@ def judge(config: RunConfig, pairs: pa.Table, evidence: Evidence) -> Judgement:
         raise InputError("The training split is empty: give more data, or lower ingest.split.validation and .test.")
     margins = _margins(config, evidence)
     scales = _scales(config, evidence, margins, train)
+    if frozen is not None:
+        check_alike(frozen, scales)
+        scales = frozen
     columns: dict[str, Any] = {"pair_id": pairs["pair_id"], "vote_share": evidence.votes.share}
     reliability = None
     if config.score.alpha:
         gaps = preference_gaps(config, evidence.rewards, scales.rewards)
-        calibration = _calibration(config.score.alpha, gaps[train], evidence.votes.share[train])
+        calibration = (
+            frozen.calibration if frozen else _calibration(config.score.alpha, gaps[train], evidence.votes.share[train])
+        )
         scales = scales.model_copy(update={"calibration": calibration})
         columns["alpha"] = soft_preference(gaps, calibration)
         held_out = split == SPLIT

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefopt.config import RunConfig, evaluate, score, train
+from prefopt.config import RunConfig, evaluate, gate, score, train
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.models.identity import model_digest, vae_digest
 from prefopt.models.sources import (
@@ -89,8 +89,17 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
         "rewards": outside.rewards(config, config.score.reward_names()),
         "snapshots": _snapshots(config, outside),
         "visits_planned": planned_visits(config),
+        **_going_on(config),
         "reference_errors": config.train.precision if config.train.reference == "cached" else None,
     }
+
+
+def _going_on(config: RunConfig) -> dict[str, Any]:
+    """Where a night goes on from a champion: what is old, and the scales that stay frozen."""
+    night = config.night
+    if night is None or night.champion is None or night.full:
+        return {}
+    return {"known": night.champion.ingest, "scales": night.champion.score, "replay": night.replay}
 
 
 def _snapshots(config: RunConfig, outside: Outside) -> dict[str, Any] | None:
@@ -143,6 +152,20 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     return {**_drawing(config, outside), "negative_weights": negative.digest if negative else None}
 
 
+def _drift(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    night = config.night
+    known = night.champion.ingest if night and night.champion else None
+    return {**config.retrain.drift.model_dump(mode="json"), "known": known}
+
+
+def _gate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
+    night = config.night
+    assert night is not None, "a gate belongs to a night"
+    champion = night.champion.model_dump(mode="json", exclude={"run"}) if night.champion else None
+    branch = config.gate.model_dump(mode="json", exclude=set(gate.OUTSIDE_KEYS))
+    return {**branch, "champion": champion, "level": night.level, "full": night.full, "after": night.after}
+
+
 def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     unused = ("split", "accuracy", "negative")
     return {name: value for name, value in _drawing(config, outside).items() if name not in unused}
@@ -160,6 +183,14 @@ STAGES = {
     )
 }
 """All stages of a run, in order."""
+
+NIGHT = {
+    **{name: STAGES[name] for name in ("ingest", "inject", "score")},
+    "drift": StageSpec("drift", "pair", 1, ("ingest", "inject", "score"), _drift),
+    **{name: STAGES[name] for name in ("train", "evaluate")},
+    "gate": StageSpec("gate", "prompt", 1, ("ingest", "drift", "train", "evaluate"), _gate),
+}
+"""All stages of a night of retraining, in order."""
 
 COMPARISON = {"compare": StageSpec("compare", "image", 1, (), _compare)}
 """Models against each other, without a run."""

@@ -16,7 +16,7 @@ from prefopt.data.scales import SCALES
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.data.visits import VisitPlan, bucket_rows, plan_visits
+from prefopt.data.visits import Replay, VisitPlan, bucket_rows, plan_visits
 from prefopt.distributed.costly import CostlyRows, Latent
 from prefopt.errors import InputError
 from prefopt.models.sources import WeightsSource, snapshot_weights, training_weights
@@ -28,6 +28,7 @@ from prefopt.scoring.snapshots import implicit_preference, plan_draws
 from prefopt.scoring.tables import reward_table
 from prefopt.scoring.votes import count_votes
 from prefopt.stages.base import StageContext, StageResult, costly_rows
+from prefopt.stages.champion import champion_scales, known_pairs
 from prefopt.stages.keys import planned_visits
 from prefopt.stages.relabel import relabelled
 
@@ -128,7 +129,9 @@ def _judge(
             name = snapshot_name(source.digest)
             of_snapshot = (errors[reference.digest], errors[source.digest])
             preferences[name] = implicit_preference(pairs["pair_id"].to_pylist(), draws, *of_snapshot, name)
-    return judge(config, pairs, Evidence(rewards, preferences, count_votes(pairs, labels)))
+    night = config.night
+    frozen = champion_scales(night.champion) if night and night.champion and not night.full else None
+    return judge(config, pairs, Evidence(rewards, preferences, count_votes(pairs, labels)), frozen)
 
 
 def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table | None, framing: Framing) -> VisitPlan:
@@ -144,8 +147,17 @@ def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table
             f"No pair of the training split has a label that is not a tie ({train.num_rows} pairs): give more data, or"
             " lower ingest.split.validation and ingest.split.test."
         )
-    micro_batch = config.train.micro_batch
-    return plan_visits(examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS, framing, micro_batch)
+    micro_batch, replay = config.train.micro_batch, _replay(config, labels)
+    return plan_visits(
+        examples, planned_visits(config), config.score.visits, NUM_TIMESTEPS, framing, micro_batch, replay
+    )
+
+
+def _replay(config: RunConfig, labels: pa.Table) -> Replay | None:
+    night = config.night
+    if night is None or night.champion is None or night.full:
+        return None
+    return Replay(known_pairs(labels, night.champion), night.replay, night.champion.ingest)
 
 
 def _votes(labels: pa.Table) -> Iterator[dict[str, Any]]:
