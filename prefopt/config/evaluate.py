@@ -52,6 +52,8 @@ class NegativeConfig(Branch):
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 BASE, TUNED = "base", "tuned"
 """The names of the models that every run evaluates."""
+CHAMPION = "champion"
+"""The name that a night of retraining gives to the model which it may replace."""
 
 OUTSIDE_KEYS = frozenset({"allow_training_rewards"})
 """Fields of EvaluateConfig that no result depends on: they enter neither keys nor reports."""

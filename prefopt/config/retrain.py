@@ -61,3 +61,5 @@ class NightConfig(Branch):
     """Of the gate's test."""
     replay: Annotated[float, Field(ge=0.0, lt=1.0)]
     """Share of visits of old pairs."""
+    audited: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
+    """What promotions since the last one from the base have won and lost by `gate.audit`."""

@@ -12,7 +12,6 @@ from PIL import Image
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
-from prefopt.config.evaluate import TUNED
 from prefopt.config.root import ModelConfig
 from prefopt.data.ids import digest, prompt_id
 from prefopt.data.storage import Storage
@@ -134,17 +133,19 @@ def image_units(models: Sequence[str], prompts: Sequence[str], per_unit: int) ->
     ]
 
 
-def accuracy_units(pairs: Sequence[HeldoutPair]) -> list[Unit]:
-    """Held-out pairs in fixed portions."""
+def accuracy_units(pairs: Sequence[HeldoutPair], models: Sequence[str]) -> list[Unit]:
+    """Held-out pairs in fixed portions, model by model."""
     return [
         Unit(
-            f"accuracy-{number:05d}",
+            f"accuracy-{model}-{number:05d}",
             {
                 "kind": "accuracy",
+                "model": model,
                 "number": number,
                 "pairs": [asdict(pair) for pair in pairs[start : start + _PAIRS_PER_UNIT]],
             },
         )
+        for model in models
         for number, start in enumerate(range(0, len(pairs), _PAIRS_PER_UNIT))
     ]
 
@@ -301,10 +302,10 @@ class EvaluateUnits:
 
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         pairs = [HeldoutPair(**row) for row in payload["pairs"]]
-        base, tuned = self._base.pipeline, self._model(TUNED).pipeline
+        base, tuned = self._base.pipeline, self._model(payload["model"]).pipeline
         gaps = HeldoutGaps(base, tuned, self._latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
         rows = gaps.measure(pairs, self._evaluate.accuracy.draws)
-        name = f"accuracy-{payload['number']:05d}.parquet"
+        name = f"accuracy-{payload['model']}-{payload['number']:05d}.parquet"
         self._job.output.write_table(name, pa.Table.from_pylist(rows, schema=GAP_ROWS))
         return {"pairs": len(pairs), "files": [name]}
 

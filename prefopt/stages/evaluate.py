@@ -10,18 +10,16 @@ import pyarrow.compute as pc
 
 from prefopt.card.counts import count_data
 from prefopt.config import RunConfig
-from prefopt.config.evaluate import BASE, TUNED, EvaluateConfig
+from prefopt.config.evaluate import BASE, CHAMPION, TUNED
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
-from prefopt.data.framing import Framing
 from prefopt.data.ids import normalised_prompt
 from prefopt.data.manifest import Rows
 from prefopt.data.schema import SOURCES
 from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import ComparedModel, accuracy_units
-from prefopt.errors import InputError
-from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points, heldout_pairs
-from prefopt.evaluation.groups import GroupVote, group_accuracies, group_votes
+from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
+from prefopt.evaluation.groups import GroupVote, group_accuracies
 from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
 from prefopt.evaluation.protocol import method_summary
@@ -33,6 +31,7 @@ from prefopt.prompts import Heldout, PromptList, read_prompts
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
 from prefopt.stages.compared import Drawn, draw, summary_of, write_results
+from prefopt.stages.heldout import heldout_gaps, heldout_votes, split_pairs
 from prefopt.stages.ingest import SOURCE_FILES
 
 MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
@@ -44,10 +43,11 @@ def run(context: StageContext) -> StageResult:
     Raises InputError if a prompt set cannot be read or is empty, or if the split to evaluate on is.
     """
     config, ingest = context.config, context.parents["ingest"]
-    held_out, elsewhere = _split_pairs(ingest, config.evaluate)
+    held_out, elsewhere = split_pairs(ingest, config.evaluate)
     sets = [_prompts(chosen, config, held_out, elsewhere) for chosen in config.prompt_sets]
-    pairs, votes = _heldout(ingest, held_out, config)
-    drawn = draw(context, sets, _models(context), accuracy_units(pairs))
+    pairs, votes = heldout_votes(ingest, held_out, config)
+    judged = [name for name in (TUNED, CHAMPION) if name in {TUNED, *config.evaluate.models}]
+    drawn = draw(context, sets, _models(context), accuracy_units(pairs, judged))
     results, breakdown = _results(context, drawn, pairs, votes), drawn.breakdown(_in_training(sets, ingest))
     gained, lost = drawn.changed()
     inputs = ReportInputs(
@@ -98,44 +98,6 @@ def _in_training(sets: Sequence[PromptList], ingest: StageOutput) -> list[int | 
     ]
 
 
-def _split_pairs(ingest: StageOutput, evaluate: EvaluateConfig) -> tuple[list[dict[str, Any]], set[str]]:
-    """The pairs of the split to evaluate on, and the prompts of all others."""
-    split = evaluate.split
-    rows: list[dict[str, Any]] = []
-    elsewhere: set[str] = set()
-    for file in ingest.manifest.files_like("pairs-"):
-        pairs = ingest.storage.read_table(file)
-        inside = pc.equal(pairs["split"], split)
-        rows += pairs.filter(inside).to_pylist()
-        elsewhere |= set(pairs.filter(pc.invert(inside))["prompt"].to_pylist())
-    if not rows and evaluate.draws_heldout:
-        raise InputError(
-            f"The {split} split is empty, so there is nothing to evaluate on: raise ingest.split.{split}, give more"
-            " data, or raise limit."
-        )
-    return rows, elsewhere
-
-
-def _heldout(
-    ingest: StageOutput, test: list[dict[str, Any]], config: RunConfig
-) -> tuple[list[HeldoutPair], list[GroupVote]]:
-    """Test pairs for the implicit accuracy and the votes on them, as they came, before any injected noise."""
-    evaluate = config.evaluate
-    if not evaluate.accuracy.pairs or not test:
-        return [], []
-    wanted = pa.array([row["pair_id"] for row in test])
-    votes = []
-    for file in ingest.manifest.files_like("votes-"):
-        table = ingest.storage.read_table(file, ["pair_id", "label", "latest", "group"])
-        votes += table.filter(pc.is_in(table["pair_id"], wanted)).to_pylist()
-    images = read_tables(ingest, "images-", ["image_id", "height", "width"])
-    seen = pa.array([row[side] for row in test for side in ("image_0", "image_1")], pa.string())
-    framing = Framing.of(config.score.sizes, images.filter(pc.is_in(images["image_id"], seen)))
-    told = config.score.size_conditioning
-    pairs = heldout_pairs(test, votes, framing, told, most=evaluate.accuracy.pairs, seed=evaluate.seed)
-    return pairs, group_votes(pairs, test, votes)
-
-
 def _models(context: StageContext) -> list[ComparedModel]:
     """The base, the tuned model and those that the config adds."""
     config, train = context.config, context.parents["train"].storage
@@ -152,7 +114,7 @@ def _models(context: StageContext) -> list[ComparedModel]:
 def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], votes: list[GroupVote]) -> Results:
     config = context.config
     how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
-    gaps = _gaps(context, pairs)
+    gaps = heldout_gaps(context.output, drawn.files, TUNED)
     return Results(
         base_name=display_name(config.model.path),
         tie_rule=config.evaluate.ties,
@@ -165,16 +127,6 @@ def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], vote
         groups=group_accuracies(votes, gaps, how),
         protocol=drawn.protocol(),
     )
-
-
-def _gaps(context: StageContext, pairs: list[HeldoutPair]) -> dict[str, Floats]:
-    """The gaps z [draws] of every held-out pair."""
-    if not pairs:
-        return {}
-    files = [f"accuracy-{unit.payload['number']:05d}.parquet" for unit in accuracy_units(pairs)]
-    rows = pa.concat_tables(context.output.read_table(file, ["pair_id", "z"]) for file in files)
-    z = rows["z"].to_numpy().reshape(len(pairs), -1)
-    return dict(zip(rows["pair_id"].to_pylist()[:: z.shape[1]], z, strict=True))
 
 
 def _accuracy(gaps: Mapping[str, Floats], pairs: list[HeldoutPair], how: Resampling) -> Estimate | None:

@@ -163,7 +163,14 @@ def _gate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     assert night is not None, "a gate belongs to a night"
     champion = night.champion.model_dump(mode="json", exclude={"run"}) if night.champion else None
     branch = config.gate.model_dump(mode="json", exclude=set(gate.OUTSIDE_KEYS))
-    return {**branch, "champion": champion, "level": night.level, "full": night.full, "after": night.after}
+    return {
+        **branch,
+        "champion": champion,
+        "level": night.level,
+        "full": night.full,
+        "after": night.after,
+        "audited": night.audited,
+    }
 
 
 def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
@@ -179,7 +186,7 @@ STAGES = {
         StageSpec("score", "pair", 3, ("ingest", "inject"), _score),
         StageSpec("card", "vote", 1, ("ingest", "inject", "score"), _card),
         StageSpec("train", "visit", 2, ("ingest", "score"), _train),
-        StageSpec("evaluate", "image", 6, ("ingest", "inject", "score", "train"), _evaluate),
+        StageSpec("evaluate", "image", 7, ("ingest", "inject", "score", "train"), _evaluate),
     )
 }
 """All stages of a run, in order."""
