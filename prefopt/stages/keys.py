@@ -163,14 +163,8 @@ def _gate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     assert night is not None, "a gate belongs to a night"
     champion = night.champion.model_dump(mode="json", exclude={"run"}) if night.champion else None
     branch = config.gate.model_dump(mode="json", exclude=set(gate.OUTSIDE_KEYS))
-    return {
-        **branch,
-        "champion": champion,
-        "level": night.level,
-        "full": night.full,
-        "after": night.after,
-        "audited": night.audited,
-    }
+    fixed = night.model_dump(mode="json", include={"number", "after", "full", "level", "audited"})
+    return {**branch, **fixed, "champion": champion}
 
 
 def _compare(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
