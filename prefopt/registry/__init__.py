@@ -2,6 +2,6 @@
 
 from prefopt.registry.champion import champion_of, check_champion
 from prefopt.registry.records import Action, Champion, Record
-from prefopt.registry.registry import ConflictError, Registry
+from prefopt.registry.registry import ConflictError, Registry, current
 
-__all__ = ["Action", "Champion", "ConflictError", "Record", "Registry", "champion_of", "check_champion"]
+__all__ = ["Action", "Champion", "ConflictError", "Record", "Registry", "champion_of", "check_champion", "current"]

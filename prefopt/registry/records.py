@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prefopt.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
-Action = Literal["promote", "rollback", "propose", "reject", "nothing"]
+Action = Literal["promote", "rollback", "propose", "reject", "hold", "nothing"]
 CHAMPION_ACTIONS: frozenset[Action] = frozenset({"promote", "rollback"})
 """Actions that choose the champion; the others leave it as it is."""
 
@@ -38,7 +38,8 @@ class Record(_Strict):
     number: Annotated[int, Field(ge=1)]
     action: Action
     model: Champion | None
-    """Whom the event is about: the new champion, or a challenger that was proposed or rejected; null for `nothing`."""
+    """Whom the event is about: the new champion, or a challenger that was proposed or rejected; null for `hold` and
+    `nothing`."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     """A person, or the job that acted for the config's `auto`."""
     reason: Annotated[str, Field(max_length=4000)] = ""

@@ -1,0 +1,99 @@
+"""From new data and a champion to the config of one night."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefopt.config import RunConfig, parse_config
+from prefopt.config.evaluate import CHAMPION
+from prefopt.config.retrain import ChampionConfig, NightConfig
+from prefopt.data.manifest import read_manifest
+from prefopt.data.storage import Storage
+from prefopt.data.tables import read_tables
+from prefopt.errors import InputError
+from prefopt.registry import Champion, Record
+from prefopt.retraining.trail import Trail
+from prefopt.stages.base import StageOutput
+from prefopt.stages.champion import known_pairs
+
+
+def champion_config(champion: Champion) -> ChampionConfig:
+    """The champion with the keys of the data that it was trained on. InputError if its manifests are gone."""
+    train = read_manifest(Storage(champion.run).child(f"train/{champion.train[:12]}"))
+    return ChampionConfig(
+        run=champion.run,
+        train=champion.train,
+        digest=champion.digest,
+        ingest=train.parents["ingest"],
+        score=train.parents["score"],
+    )
+
+
+def new_pairs(ingest: StageOutput, champion: ChampionConfig | None) -> int:
+    """How many pairs of the training split have a vote that the champion has not seen."""
+    pairs = read_tables(ingest, "pairs-", ["pair_id", "split"])
+    training = pairs.filter(pc.equal(pairs["split"], "train"))["pair_id"]
+    if champion is None:
+        return len(training)
+    known = known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), champion)
+    return int(pc.sum(pc.invert(pc.is_in(training, pa.array(sorted(known), pa.string())))).as_py() or 0)
+
+
+def is_full(config: RunConfig, champion: ChampionConfig | None, trail: Trail) -> bool:
+    """Whether the next night trains from the base: the first one, and after so many promotions."""
+    every = config.retrain.full_every
+    return champion is None or (every is not None and trail.since_full >= every)
+
+
+def night_config(
+    config: RunConfig,
+    history: list[Record],
+    trail: Trail,
+    champion: ChampionConfig | None,
+    new: int,
+    *,
+    full: bool,
+) -> RunConfig:
+    """The config of the night: the config itself, with the champion as start and as rival, and as many steps as `new`
+    pairs are worth. ConfigError if the config does not allow for it."""
+    number = len(history) + 1
+    night = NightConfig(
+        number=number,
+        after=history[-1].sha256 if history else None,
+        champion=champion,
+        full=full,
+        level=trail.level(config.gate.false_promotions),
+        replay=0.0 if full else config.retrain.replay,
+        audited=(0, 0) if full else trail.audited,
+    )
+    tree = config.model_dump(mode="json", by_alias=True)
+    tree["night"] = night.model_dump(mode="json")
+    for chosen in tree["evaluate"]["prompt_sets"]:
+        chosen["order"] = number if chosen["rotates"] else chosen["order"]
+    if champion is not None:
+        tree["evaluate"]["models"] = {CHAMPION: champion.run, **_others(config)}
+    if champion is not None and not full:
+        _go_on(tree["train"], config, champion, new)
+    return parse_config(tree, f"night {number}")
+
+
+def steps_for(config: RunConfig, new: int) -> int:
+    """Optimizer steps that visit `new` pairs as often as the config says, with replayed ones among them; never more
+    than a training from the base takes."""
+    visits = new * config.retrain.visits_per_pair / (1.0 - config.retrain.replay)
+    return max(1, min(config.train.steps, math.ceil(visits / config.train.global_batch)))
+
+
+def _others(config: RunConfig) -> dict[str, str]:
+    if CHAMPION in config.evaluate.models:
+        raise InputError(f"evaluate.models: in retraining {CHAMPION} is the registry's: choose another name.")
+    return dict(config.evaluate.models)
+
+
+def _go_on(train: dict[str, Any], config: RunConfig, champion: ChampionConfig, new: int) -> None:
+    train["init_from"] = champion.run
+    train["steps"] = steps_for(config, new)
+    if config.retrain.reference == "champion":
+        train["reference_from"] = champion.run
