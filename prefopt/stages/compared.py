@@ -1,7 +1,7 @@
 """What evaluate and compare share: models draw prompt sets, rewards score the images, each model meets the base."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,22 +12,26 @@ import pyarrow.compute as pc
 
 from prefopt.config.evaluate import BASE
 from prefopt.data.ids import prompt_id
+from prefopt.data.manifest import Rows
 from prefopt.distributed.evaluate import PROMPT_ROWS, ComparedModel, EvaluateUnits, EvaluationJob, image_units
 from prefopt.distributed.units import Unit, run_units
 from prefopt.evaluation.breakdown import Breakdown, breakdown_metrics, make_breakdown
 from prefopt.evaluation.diversity import FeatureFigures, feature_figures
+from prefopt.evaluation.groups import GroupAccuracy
+from prefopt.evaluation.lineage import display_name
+from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.protocol import protocol_of, protocol_record
 from prefopt.evaluation.ranking import Rank, rank_models
-from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
+from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import SetFigures, drawn_sets
 from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_changed, read_showcase
-from prefopt.evaluation.statistics import Floats, Resampling
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling
 from prefopt.features import embedder_spec
 from prefopt.models.sources import pipeline_digest
 from prefopt.prompts import PromptList, drawn_prompts
 from prefopt.rewards import reward_spec, reward_versions
-from prefopt.stages.base import StageContext
+from prefopt.stages.base import StageContext, StageResult
 
 PROMPTS, METRICS, REPORT, SUMMARY = "prompts-00000.parquet", "metrics.json", "report.html", "report.md"
 
@@ -57,6 +61,29 @@ class Drawn:
     def images(self) -> int:
         """How many images there are."""
         return len(self.models) * len(self.names)
+
+    def results(
+        self,
+        *,
+        accuracy: Estimate | None = None,
+        accuracy_pairs: int = 0,
+        detections: Sequence[Detection] = (),
+        groups: Sequence[GroupAccuracy] = (),
+    ) -> Results:
+        """All figures: those of the images, and what only a run has."""
+        config = self.context.config
+        return Results(
+            base_name=display_name(config.model.path),
+            tie_rule=config.evaluate.ties,
+            models=self.comparisons(),
+            accuracy=accuracy,
+            accuracy_pairs=accuracy_pairs,
+            detections=list(detections),
+            ranking=self.ranking(),
+            features=self.features(),
+            groups=list(groups),
+            protocol=self.protocol(),
+        )
 
     def comparisons(self) -> dict[str, list[Comparison]]:
         """Of every model with the base."""
@@ -147,8 +174,38 @@ def prompt_table(sets: Sequence[PromptList]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PROMPT_ROWS)
 
 
-def write_results(context: StageContext, results: Results, breakdown: Breakdown, inputs: ReportInputs) -> list[str]:
-    """Write metrics.json, report.html and report.md; returns their names."""
+def finish(
+    drawn: Drawn,
+    results: Results,
+    in_training: Sequence[int | None],
+    *,
+    run: RunPart | None = None,
+    weights: Sequence[tuple[str, str, str]] = (),
+    summary: Mapping[str, int | float | str | None] | None = None,
+) -> StageResult:
+    """Write metrics.json, report.html and report.md. `in_training` as `make_breakdown` takes it, `run` and `weights`
+    as ReportInputs has them; `summary` is added to what the manifest tells."""
+    breakdown = drawn.breakdown(in_training)
+    gained, lost = drawn.changed()
+    inputs = ReportInputs(
+        config=drawn.context.config,
+        results=results,
+        prompts=len(drawn.prompts),
+        showcase=drawn.showcase(),
+        run=run,
+        breakdown=breakdown,
+        gained=gained,
+        lost=lost,
+        weights=weights,
+    )
+    return StageResult(
+        rows=Rows(in_=drawn.images, out=drawn.images),
+        files=[*drawn.files, *_write_results(drawn.context, results, breakdown, inputs)],
+        summary={**_summary(drawn, results, breakdown.sets), **(summary or {})},
+    )
+
+
+def _write_results(context: StageContext, results: Results, breakdown: Breakdown, inputs: ReportInputs) -> list[str]:
     figures = {**metrics(results), **breakdown_metrics(breakdown, results.tie_rule)}
     content = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n"
     context.output.write_bytes(METRICS, content.encode())
@@ -157,10 +214,10 @@ def write_results(context: StageContext, results: Results, breakdown: Breakdown,
     return [METRICS, REPORT, SUMMARY]
 
 
-def summary_of(context: StageContext, results: Results, drawn: Drawn, sets: Sequence[SetFigures]) -> dict[str, Any]:
+def _summary(drawn: Drawn, results: Results, sets: Sequence[SetFigures]) -> dict[str, Any]:
     """What the manifest tells at a glance."""
-    headline = results.comparisons[0]
-    found = reward_versions(context.config.evaluate.rewards, context.config)
+    config, headline = drawn.context.config, results.comparisons[0]
+    found = reward_versions(config.evaluate.rewards, config)
     return {
         "prompts": len(drawn.prompts),
         "headline_reward": headline.reward,
