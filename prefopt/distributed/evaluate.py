@@ -23,7 +23,7 @@ from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
-from prefopt.features import Embedder, EmbedderSpec, embedded
+from prefopt.features import EmbedderSpec, embedded
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import is_hub_id, model_directory
 from prefopt.models.loading import load_pipeline, moved
@@ -241,10 +241,11 @@ class EvaluateUnits:
             for (prompt, sample), png in zip(tasks, pngs, strict=True)
         ]
         self._job.output.write_table(f"images-{name}", pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
-        self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, pngs))
+        scores, features = self._measured(tasks, pngs)
+        self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, scores))
         files = [f"images-{name}", f"scores-{name}"]
         if self._embedder is not None:
-            self._job.output.write_table(f"features-{name}", self._feature_rows(self._embedder, tasks, ids, pngs))
+            self._job.output.write_table(f"features-{name}", _feature_rows(tasks, ids, features))
             files.append(f"features-{name}")
         return {"images": len(tasks), "files": files}
 
@@ -268,36 +269,34 @@ class EvaluateUnits:
         pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
         return pngs
 
-    def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]) -> pa.Table:
-        columns = [self._scores(reward, tasks, pngs) for reward in self._rewards]
+    def _measured(self, tasks: Sequence[Task], pngs: Sequence[bytes]) -> tuple[list[list[float]], list[np.ndarray]]:
+        """Scores of all images by reward, in the job's order, and their features, if any."""
+        scores: list[list[float]] = [[] for _ in self._rewards]
+        features: list[np.ndarray] = []
+        size = self._evaluate.batch
+        for start in range(0, len(tasks), size):
+            prompts = [prompt for prompt, _ in tasks[start : start + size]]
+            found, rows = self._measured_batch(prompts, pngs[start : start + size])
+            for column, more in zip(scores, found, strict=True):
+                column += more
+            features += rows
+        return scores, features
+
+    def _measured_batch(
+        self, prompts: Sequence[str], pngs: Sequence[bytes]
+    ) -> tuple[list[list[float]], list[np.ndarray]]:
+        """The images of one batch, opened once; they are gone before the next batch is opened."""
+        size, images = self._evaluate.batch, [open_png(png) for png in pngs]
+        scores = [padded_scores(reward, images, prompts, size) for reward in self._rewards]
+        return scores, list(embedded(self._embedder, images, size)) if self._embedder is not None else []
+
+    def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], columns: Sequence[Sequence[float]]) -> pa.Table:
         rows = [
             {"prompt_id": ids[prompt], "sample": sample, "reward": spec.name, "version": spec.version, "score": score}
             for spec, scores in zip(self._job.rewards, columns, strict=True)
             for (prompt, sample), score in zip(tasks, scores, strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SCORE_ROWS)
-
-    def _feature_rows(
-        self, embedder: Embedder, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]
-    ) -> pa.Table:
-        size = self._evaluate.batch
-        parts = [
-            embedded(embedder, [open_png(png) for png in pngs[start : start + size]], size)
-            for start in range(0, len(pngs), size)
-        ]
-        rows = [
-            {"prompt_id": ids[prompt], "sample": sample, "feature": feature}
-            for (prompt, sample), feature in zip(tasks, np.concatenate(parts), strict=True)
-        ]
-        return pa.Table.from_pylist(rows, schema=FEATURE_ROWS)
-
-    def _scores(self, reward: Reward, tasks: Sequence[Task], pngs: Sequence[bytes]) -> list[float]:
-        size, scores = self._evaluate.batch, []
-        for start in range(0, len(tasks), size):
-            images = [open_png(png) for png in pngs[start : start + size]]
-            prompts = [prompt for prompt, _ in tasks[start : start + size]]
-            scores += padded_scores(reward, images, prompts, size)
-        return scores
 
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         pairs = [HeldoutPair(**row) for row in payload["pairs"]]
@@ -314,6 +313,14 @@ class EvaluateUnits:
         for store in stores.values():
             store.refresh()
         return stores
+
+
+def _feature_rows(tasks: Sequence[Task], ids: dict[str, str], features: Sequence[np.ndarray]) -> pa.Table:
+    rows = [
+        {"prompt_id": ids[prompt], "sample": sample, "feature": feature}
+        for (prompt, sample), feature in zip(tasks, features, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=FEATURE_ROWS)
 
 
 def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:
