@@ -25,7 +25,7 @@ from prefopt.evaluation.ranking import Rank, rank_models
 from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import SetFigures, drawn_sets
-from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_changed, read_showcase
+from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling
 from prefopt.features import embedder_spec
 from prefopt.models.sources import pipeline_digest
@@ -124,18 +124,12 @@ class Drawn:
         protocol = protocol_of(config.evaluate, pipeline_digest(config.model), self.sets, found)
         return protocol_record(protocol, config.evaluate.bootstrap.level)
 
-    def showcase(self) -> list[Shown]:
-        """The first prompts."""
-        config = self.context.config.evaluate
-        places = range(min(config.grid_prompts, len(self.prompts)))
-        return read_showcase(self.context.output, self.prompts, places, config, self.models)
-
-    def changed(self) -> tuple[list[Changed], list[Changed]]:
-        """Prompts on which the first model gains most, and loses most."""
+    def showcase(self) -> tuple[list[Shown], list[Changed], list[Changed]]:
+        """The first prompts, and those on which the first model gains most, and loses most."""
         config = self.context.config.evaluate
         headline = self.scores[config.rewards[0]]
         gains = prompt_gains(headline[self.compared[0]] - headline[BASE], self.names, self.prompts)
-        return read_changed(self.context.output, self.prompts, gains, config, self.models)
+        return read_showcase(self.context.output, self.prompts, gains, config, self.models)
 
 
 def draw(context: StageContext, sets: list[PromptList], models: Sequence[ComparedModel], more: Sequence[Unit]) -> Drawn:
@@ -186,12 +180,12 @@ def finish(
     """Write metrics.json, report.html and report.md. `in_training` as `make_breakdown` takes it, `run` and `weights`
     as ReportInputs has them; `summary` is added to what the manifest tells."""
     breakdown = drawn.breakdown(in_training)
-    gained, lost = drawn.changed()
+    showcase, gained, lost = drawn.showcase()
     inputs = ReportInputs(
         config=drawn.context.config,
         results=results,
         prompts=len(drawn.prompts),
-        showcase=drawn.showcase(),
+        showcase=showcase,
         run=run,
         breakdown=breakdown,
         gained=gained,
