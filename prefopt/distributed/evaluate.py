@@ -23,6 +23,7 @@ from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
+from prefopt.evaluation.units import unit_file, unit_starts
 from prefopt.features import EmbedderSpec, embedded
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import is_hub_id, model_directory
@@ -130,7 +131,7 @@ def image_units(models: Sequence[str], prompts: Sequence[str], per_unit: int) ->
             {"kind": "images", "model": model, "number": number, "prompts": list(prompts[start : start + per_unit])},
         )
         for model in models
-        for number, start in enumerate(range(0, len(prompts), per_unit))
+        for number, start in enumerate(unit_starts(len(prompts), per_unit))
     ]
 
 
@@ -231,22 +232,23 @@ class EvaluateUnits:
         return with_negative(pipeline, moved(unet, like.device, like.dtype), self._evaluate.sampler.guidance)
 
     def _draw_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
-        model, samples = payload["model"], self._evaluate.samples_per_prompt
+        model, number, samples = payload["model"], payload["number"], self._evaluate.samples_per_prompt
         tasks = [(prompt, sample) for prompt in payload["prompts"] for sample in range(samples)]
         pngs = self._stored(model, tasks)
         ids = {prompt: prompt_id(prompt) for prompt, _ in tasks}
-        name = f"{model}-{payload['number']:05d}.parquet"
         rows = [
             {"prompt_id": ids[prompt], "prompt": prompt, "sample": sample, "png": png}
             for (prompt, sample), png in zip(tasks, pngs, strict=True)
         ]
-        self._job.output.write_table(f"images-{name}", pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
+        files = [unit_file("images", model, number)]
+        self._job.output.write_table(files[0], pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
         scores, features = self._measured(tasks, pngs)
-        self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, scores))
-        files = [f"images-{name}", f"scores-{name}"]
+        tables = {"scores": self._score_rows(tasks, ids, scores)}
         if self._embedder is not None:
-            self._job.output.write_table(f"features-{name}", _feature_rows(tasks, ids, features))
-            files.append(f"features-{name}")
+            tables["features"] = _feature_rows(tasks, ids, features)
+        for kind, table in tables.items():
+            files.append(unit_file(kind, model, number))
+            self._job.output.write_table(files[-1], table)
         return {"images": len(tasks), "files": files}
 
     def _drawn(self, name: str, tasks: Sequence[Task]) -> list[bytes]:

@@ -12,6 +12,7 @@ from prefopt.data.ids import prompt_id
 from prefopt.data.storage import Storage
 from prefopt.evaluation.generation import open_png
 from prefopt.evaluation.statistics import Floats
+from prefopt.evaluation.units import unit_file
 from prefopt.page.pictures import SMALL_SIDE, data_uri, thumbnail
 
 LARGEST_SIDE = 512
@@ -77,8 +78,8 @@ def _read_shown(
     most = picture_bytes(config.grid_prompts, len(models))
     for model, found in pictures.items():
         for unit in sorted({place // config.unit_prompts for place in places}):
-            images = output.read_table(f"images-{model}-{unit:05d}.parquet")
-            scores = output.read_table(f"scores-{model}-{unit:05d}.parquet")
+            images = output.read_table(unit_file("images", model, unit))
+            scores = output.read_table(unit_file("scores", model, unit))
             found |= _pictures(images, scores, chosen, config.rewards[0], most)
     shown = {prompt: Shown(prompt, {model: found[prompt] for model, found in pictures.items()}) for prompt in chosen}
     return {place: shown[prompts[place]] for place in places}

@@ -27,6 +27,7 @@ from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import SetFigures, drawn_sets
 from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_showcase
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling
+from prefopt.evaluation.units import unit_files
 from prefopt.features import embedder_spec
 from prefopt.models.sources import pipeline_digest
 from prefopt.prompts import PromptList, drawn_prompts
@@ -105,14 +106,12 @@ class Drawn:
 
     def features(self) -> FeatureFigures | None:
         """Diversity and distance from the base, by the configured image features."""
-        spec, config, output = embedder_spec(self.context.config), self.context.config.evaluate, self.context.output
+        spec, config = embedder_spec(self.context.config), self.context.config.evaluate
         if spec is None:
             return None
-        units = range(-(-len(self.prompts) // config.unit_prompts))
         found = {}
         for model in self.models:
-            files = [f"features-{model}-{unit:05d}.parquet" for unit in units]
-            rows = pa.concat_tables(output.read_table(file, ["feature"]) for file in files)["feature"].combine_chunks()
+            rows = _read_units(self.context, "features", model, self.prompts, ["feature"])["feature"].combine_chunks()
             found[model] = rows.flatten().to_numpy().reshape(len(self.prompts), config.samples_per_prompt, -1)
         how = Resampling(config.bootstrap, config.seed)
         return feature_figures(spec.name, spec.version, found, self.prompts, how)
@@ -229,16 +228,23 @@ def _read_scores(
     context: StageContext, prompts: list[str], models: Sequence[str]
 ) -> tuple[list[str], dict[str, dict[str, Floats]]]:
     rewards = context.config.evaluate.rewards
-    units = range(-(-len(prompts) // context.config.evaluate.unit_prompts))
     scores: dict[str, dict[str, Floats]] = {name: {} for name in rewards}
     names: list[str] = []
     for model in models:
-        table = pa.concat_tables(context.output.read_table(f"scores-{model}-{unit:05d}.parquet") for unit in units)
+        table = _read_units(context, "scores", model, prompts)
         for reward in rewards:
             rows = table.filter(pc.equal(table["reward"], reward))
             scores[reward][model] = rows["score"].to_numpy().astype(np.float64)
             names = rows["prompt_id"].to_pylist()
     return names, scores
+
+
+def _read_units(
+    context: StageContext, kind: str, model: str, prompts: Sequence[str], columns: list[str] | None = None
+) -> pa.Table:
+    """The rows of all units of a model, in order."""
+    files = unit_files(kind, model, len(prompts), context.config.evaluate.unit_prompts)
+    return pa.concat_tables(context.output.read_table(file, columns) for file in files)
 
 
 def _set_summary(sets: Sequence[SetFigures]) -> dict[str, int | float | str | None]:
