@@ -22,7 +22,8 @@ from prefopt.errors import InputError
 from prefopt.evaluation.accuracy import HeldoutGaps, HeldoutPair
 from prefopt.evaluation.generation import ImageGenerator, Task, open_png, png_bytes, with_weights
 from prefopt.evaluation.negative import mixed_negative, with_negative
-from prefopt.features import Embedder, EmbedderSpec, embedded
+from prefopt.evaluation.units import unit_file, unit_starts
+from prefopt.features import EmbedderSpec, embedded
 from prefopt.models.families import Pipeline
 from prefopt.models.identity import is_hub_id, model_directory
 from prefopt.models.loading import load_pipeline, moved
@@ -129,7 +130,7 @@ def image_units(models: Sequence[str], prompts: Sequence[str], per_unit: int) ->
             {"kind": "images", "model": model, "number": number, "prompts": list(prompts[start : start + per_unit])},
         )
         for model in models
-        for number, start in enumerate(range(0, len(prompts), per_unit))
+        for number, start in enumerate(unit_starts(len(prompts), per_unit))
     ]
 
 
@@ -232,21 +233,23 @@ class EvaluateUnits:
         return with_negative(pipeline, moved(unet, like.device, like.dtype), self._evaluate.sampler.guidance)
 
     def _draw_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
-        model, samples = payload["model"], self._evaluate.samples_per_prompt
+        model, number, samples = payload["model"], payload["number"], self._evaluate.samples_per_prompt
         tasks = [(prompt, sample) for prompt in payload["prompts"] for sample in range(samples)]
         pngs = self._stored(model, tasks)
         ids = {prompt: prompt_id(prompt) for prompt, _ in tasks}
-        name = f"{model}-{payload['number']:05d}.parquet"
         rows = [
             {"prompt_id": ids[prompt], "prompt": prompt, "sample": sample, "png": png}
             for (prompt, sample), png in zip(tasks, pngs, strict=True)
         ]
-        self._job.output.write_table(f"images-{name}", pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
-        self._job.output.write_table(f"scores-{name}", self._score_rows(tasks, ids, pngs))
-        files = [f"images-{name}", f"scores-{name}"]
+        files = [unit_file("images", model, number)]
+        self._job.output.write_table(files[0], pa.Table.from_pylist(rows, schema=IMAGE_ROWS))
+        scores, features = self._measured(tasks, pngs)
+        tables = {"scores": self._score_rows(tasks, ids, scores)}
         if self._embedder is not None:
-            self._job.output.write_table(f"features-{name}", self._feature_rows(self._embedder, tasks, ids, pngs))
-            files.append(f"features-{name}")
+            tables["features"] = _feature_rows(tasks, ids, features)
+        for kind, table in tables.items():
+            files.append(unit_file(kind, model, number))
+            self._job.output.write_table(files[-1], table)
         return {"images": len(tasks), "files": files}
 
     def _drawn(self, name: str, tasks: Sequence[Task]) -> list[bytes]:
@@ -269,36 +272,34 @@ class EvaluateUnits:
         pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
         return pngs
 
-    def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]) -> pa.Table:
-        columns = [self._scores(reward, tasks, pngs) for reward in self._rewards]
+    def _measured(self, tasks: Sequence[Task], pngs: Sequence[bytes]) -> tuple[list[list[float]], list[np.ndarray]]:
+        """Scores of all images by reward, in the job's order, and their features, if any."""
+        scores: list[list[float]] = [[] for _ in self._rewards]
+        features: list[np.ndarray] = []
+        size = self._evaluate.batch
+        for start in range(0, len(tasks), size):
+            prompts = [prompt for prompt, _ in tasks[start : start + size]]
+            found, rows = self._measured_batch(prompts, pngs[start : start + size])
+            for column, more in zip(scores, found, strict=True):
+                column += more
+            features += rows
+        return scores, features
+
+    def _measured_batch(
+        self, prompts: Sequence[str], pngs: Sequence[bytes]
+    ) -> tuple[list[list[float]], list[np.ndarray]]:
+        """The images of one batch, opened once; they are gone before the next batch is opened."""
+        size, images = self._evaluate.batch, [open_png(png) for png in pngs]
+        scores = [padded_scores(reward, images, prompts, size) for reward in self._rewards]
+        return scores, list(embedded(self._embedder, images, size)) if self._embedder is not None else []
+
+    def _score_rows(self, tasks: Sequence[Task], ids: dict[str, str], columns: Sequence[Sequence[float]]) -> pa.Table:
         rows = [
             {"prompt_id": ids[prompt], "sample": sample, "reward": spec.name, "version": spec.version, "score": score}
             for spec, scores in zip(self._job.rewards, columns, strict=True)
             for (prompt, sample), score in zip(tasks, scores, strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SCORE_ROWS)
-
-    def _feature_rows(
-        self, embedder: Embedder, tasks: Sequence[Task], ids: dict[str, str], pngs: Sequence[bytes]
-    ) -> pa.Table:
-        size = self._evaluate.batch
-        parts = [
-            embedded(embedder, [open_png(png) for png in pngs[start : start + size]], size)
-            for start in range(0, len(pngs), size)
-        ]
-        rows = [
-            {"prompt_id": ids[prompt], "sample": sample, "feature": feature}
-            for (prompt, sample), feature in zip(tasks, np.concatenate(parts), strict=True)
-        ]
-        return pa.Table.from_pylist(rows, schema=FEATURE_ROWS)
-
-    def _scores(self, reward: Reward, tasks: Sequence[Task], pngs: Sequence[bytes]) -> list[float]:
-        size, scores = self._evaluate.batch, []
-        for start in range(0, len(tasks), size):
-            images = [open_png(png) for png in pngs[start : start + size]]
-            prompts = [prompt for prompt, _ in tasks[start : start + size]]
-            scores += padded_scores(reward, images, prompts, size)
-        return scores
 
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         pairs = [HeldoutPair(**row) for row in payload["pairs"]]
@@ -315,6 +316,14 @@ class EvaluateUnits:
         for store in stores.values():
             store.refresh()
         return stores
+
+
+def _feature_rows(tasks: Sequence[Task], ids: dict[str, str], features: Sequence[np.ndarray]) -> pa.Table:
+    rows = [
+        {"prompt_id": ids[prompt], "sample": sample, "feature": feature}
+        for (prompt, sample), feature in zip(tasks, features, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=FEATURE_ROWS)
 
 
 def padded_scores(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str], size: int) -> list[float]:

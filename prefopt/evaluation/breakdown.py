@@ -115,11 +115,8 @@ def _slice(found: Slice, tie_rule: str) -> dict[str, Any]:
         "reward": found.reward,
         "model": found.model,
         "prompts": found.prompts,
-        "prompts_won": found.won,
-        "prompts_lost": found.lost,
+        **found.record(),
         "win_rate": {**estimate_record(found.wins), "tie_rule": tie_rule},
-        "p": found.p,
-        "p_holm": found.adjusted,
     }
 
 

@@ -1,14 +1,14 @@
 """Who gains and who loses: the implicit accuracy on held-out pairs, asked of each annotator group's own votes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from prefopt.data.labels import TIE
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
-from prefopt.evaluation.significance import decided, holm, sign_test
+from prefopt.evaluation.significance import SignTested, corrected, tested
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 
 MOST = 100
@@ -29,28 +29,19 @@ class GroupVote:
 
 
 @dataclass(frozen=True)
-class GroupAccuracy:
-    """How far the tuned model moved towards what a group prefers, on that group's votes."""
+class GroupAccuracy(SignTested):
+    """How far the tuned model moved towards what a group prefers, on that group's votes.
 
+    A prompt is won if the model agrees with more of the group's (vote, draw) than it disagrees with.
+    """
+
+    OUTCOMES: ClassVar[tuple[str, str]] = ("gains", "loses")
     group: str
     votes: int
     with_majority: float
     """Share of the group's votes that are the majority's, too."""
     accuracy: Estimate
     """Share of (vote, draw) that the tuned model agrees with; an untrained model stands at 1/2."""
-    won: int
-    """Prompts on which the model agrees with more of the group's (vote, draw) than it disagrees with."""
-    lost: int
-    p: float
-    """Of the sign test that prompts on which the model agrees are as many as those on which it does not."""
-    adjusted: float
-    """That p after Holm's correction over all groups."""
-
-    def outcome(self, level: float) -> str:
-        """`gains`, `loses` or `undecided`: whether the corrected p lies below 1 - level."""
-        if self.adjusted >= 1.0 - level:
-            return "undecided"
-        return "gains" if self.won > self.lost else "loses"
 
 
 def group_votes(
@@ -84,22 +75,16 @@ def group_accuracies(votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how
     if len(groups) < 2:
         return []
     largest = sorted(groups, key=lambda name: (-len(groups[name]), name))[:MOST]
-    found = [_group(name, groups[name], gaps, how) for name in largest]
-    corrected = holm([one.p for one in found])
-    return [replace(one, adjusted=p) for one, p in zip(found, corrected, strict=True)]
+    return corrected([_group(name, groups[name], gaps, how) for name in largest])
 
 
 def _group(name: str, votes: Sequence[GroupVote], gaps: Mapping[str, Floats], how: Resampling) -> GroupAccuracy:
     agreement = np.concatenate([gaps[vote.pair_id] if vote.for_winner else -gaps[vote.pair_id] for vote in votes])
     prompts = [vote.prompt for vote in votes for _ in gaps[vote.pair_id]]
-    won, lost = decided(agreement, np.zeros_like(agreement), prompts)
     return GroupAccuracy(
         group=name,
         votes=len(votes),
         with_majority=float(np.mean([vote.for_winner for vote in votes])),
         accuracy=mean_estimate(accuracy_points(agreement), prompts, how, "accuracy by group"),
-        won=won,
-        lost=lost,
-        p=sign_test(won, lost),
-        adjusted=1.0,
+        **vars(tested(agreement, np.zeros_like(agreement), prompts)),
     )

@@ -143,10 +143,7 @@ def _groups(found: Sequence[GroupAccuracy]) -> dict[str, Any]:
             "votes": one.votes,
             "with_majority": one.with_majority,
             "accuracy": estimate_record(one.accuracy),
-            "prompts_won": one.won,
-            "prompts_lost": one.lost,
-            "p": one.p,
-            "p_holm": one.adjusted,
+            **one.record(),
         }
         for one in found
     ]

@@ -12,6 +12,7 @@ from prefopt.data.ids import prompt_id
 from prefopt.data.storage import Storage
 from prefopt.evaluation.generation import open_png
 from prefopt.evaluation.statistics import Floats
+from prefopt.evaluation.units import unit_file
 from prefopt.page.pictures import SMALL_SIDE, data_uri, thumbnail
 
 LARGEST_SIDE = 512
@@ -57,28 +58,31 @@ class Changed:
 
 
 def read_showcase(
+    output: Storage, prompts: Sequence[str], gains: Floats, config: EvaluateConfig, models: Sequence[str]
+) -> tuple[list[Shown], list[Changed], list[Changed]]:
+    """The first prompts of all evaluated ones, those with the largest gains, and those with the largest losses, at most
+    MOST_CHANGED of each; gains [prompts]. Only their units are read, each of them once."""
+    first = range(min(config.grid_prompts, len(prompts)))
+    up, down = most_changed(gains, MOST_CHANGED)
+    shown = _read_shown(output, prompts, [*first, *up, *down], config, models)
+    gained, lost = ([Changed(shown[place], float(gains[place])) for place in places] for places in (up, down))
+    return [shown[place] for place in first], gained, lost
+
+
+def _read_shown(
     output: Storage, prompts: Sequence[str], places: Sequence[int], config: EvaluateConfig, models: Sequence[str]
-) -> list[Shown]:
-    """The first sample of the prompts at these places among all evaluated ones; only their units are read."""
+) -> dict[int, Shown]:
+    """The first sample of the prompts at these places, by place."""
     pictures: dict[str, dict[str, Picture]] = {model: {} for model in models}
     chosen = {prompts[place] for place in places}
     most = picture_bytes(config.grid_prompts, len(models))
     for model, found in pictures.items():
         for unit in sorted({place // config.unit_prompts for place in places}):
-            images = output.read_table(f"images-{model}-{unit:05d}.parquet")
-            scores = output.read_table(f"scores-{model}-{unit:05d}.parquet")
+            images = output.read_table(unit_file("images", model, unit))
+            scores = output.read_table(unit_file("scores", model, unit))
             found |= _pictures(images, scores, chosen, config.rewards[0], most)
-    return [Shown(prompts[place], {model: pictures[model][prompts[place]] for model in models}) for place in places]
-
-
-def read_changed(
-    output: Storage, prompts: Sequence[str], gains: Floats, config: EvaluateConfig, models: Sequence[str]
-) -> tuple[list[Changed], list[Changed]]:
-    """Prompts with the largest gains and with the largest losses, at most MOST_CHANGED of each; gains [prompts]."""
-    up, down = most_changed(gains, MOST_CHANGED)
-    shown = read_showcase(output, prompts, [*up, *down], config, models)
-    found = [Changed(one, float(gains[place])) for one, place in zip(shown, [*up, *down], strict=True)]
-    return found[: len(up)], found[len(up) :]
+    shown = {prompt: Shown(prompt, {model: found[prompt] for model, found in pictures.items()}) for prompt in chosen}
+    return {place: shown[prompts[place]] for place in places}
 
 
 def picture_bytes(grid_prompts: int, models: int) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 from prefopt.config.evaluate import BASE, EvaluateConfig
 from prefopt.evaluation.results import Scores
 from prefopt.evaluation.sets import DrawnSet
-from prefopt.evaluation.significance import decided, holm, sign_test
+from prefopt.evaluation.significance import SignTested, corrected, tested
 from prefopt.evaluation.statistics import Estimate, Resampling, mean_estimate, win_points
 
 By = Literal["category", "challenge"]
@@ -20,7 +20,7 @@ TEST = "exact two-sided sign test over prompts; Holm's correction over all slice
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(SignTested):
     """Base and tuned model on one reward, over the prompts of a set that share a label."""
 
     set: str
@@ -31,19 +31,6 @@ class Slice:
     prompts: int
     wins: Estimate
     """The tuned model's win rate."""
-    won: int
-    """Prompts of which the tuned model wins more images than it loses."""
-    lost: int
-    p: float
-    """Of the sign test that neither model is better."""
-    adjusted: float
-    """That p after Holm's correction over all slices of the model on the reward."""
-
-    def outcome(self, level: float) -> str:
-        """`better`, `worse` or `undecided`: whether the corrected p lies below 1 - level."""
-        if self.adjusted >= 1.0 - level:
-            return "undecided"
-        return "better" if self.won > self.lost else "worse"
 
 
 def make_slices(
@@ -61,10 +48,7 @@ def make_slices(
             for drawn, by, labels, _ in groups
             for label in labels
         ]
-        found += [
-            Slice(**{**vars(one), "adjusted": adjusted})
-            for one, adjusted in zip(made, holm([one.p for one in made]), strict=True)
-        ]
+        found += corrected(made)
     return found, sum(left_out for *_, left_out in groups)
 
 
@@ -91,7 +75,6 @@ def _slice(
     part = DrawnSet(drawn.prompts, drawn.rows[inside])
     found, clusters = part.scores({reward: scores[reward]})[reward], part.names(names)
     how = Resampling(config.bootstrap, config.seed)
-    won, lost = decided(found[model], found[BASE], clusters)
     return Slice(
         set=drawn.prompts.name,
         by=by,
@@ -100,8 +83,5 @@ def _slice(
         model=model,
         prompts=len(inside),
         wins=mean_estimate(win_points(found[model], found[BASE], config.ties), clusters, how, f"wins {reward}"),
-        won=won,
-        lost=lost,
-        p=sign_test(won, lost),
-        adjusted=1.0,
+        **vars(tested(found[model], found[BASE], clusters)),
     )

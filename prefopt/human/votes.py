@@ -1,13 +1,12 @@
 """Read people's votes from a CSV file, row by row: what cannot be used is counted by reason."""
 
-import csv
-import io
 import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from prefopt.data.storage import Storage
+from prefopt.data.texts import csv_rows
 from prefopt.errors import ConfigError, InputError
 
 Choice = Literal["left", "right", "tie"]
@@ -116,7 +115,8 @@ def _told(skipped: dict[str, Skipped]) -> str:
 
 def _rows(path: str, columns: VoteColumns) -> Iterator[tuple[int, list[str]]]:
     """(line, stripped cells in the order of `columns`) of every row that is not blank; a cell that lacks is empty."""
-    records = _records(path)
+    directory, name = os.path.split(path)
+    records = csv_rows(Storage(directory or ".").read_bytes(name), path)
     _, header = next(records, (1, []))
     header = [cell.strip() for cell in header]
     missing = [name for name in columns if name not in header]
@@ -132,25 +132,3 @@ def _rows(path: str, columns: VoteColumns) -> Iterator[tuple[int, list[str]]]:
     for line, cells in records:
         if any(cell.strip() for cell in cells):
             yield line, [cells[place].strip() if place < len(cells) else "" for place in places]
-
-
-def _records(path: str) -> Iterator[tuple[int, list[str]]]:
-    directory, name = os.path.split(path)
-    data = Storage(directory or ".").read_bytes(name)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8."
-        ) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"{path}, line {line} is not valid CSV ({error}): mend or remove the line.") from None
-        yield line, cells

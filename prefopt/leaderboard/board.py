@@ -12,7 +12,7 @@ from prefopt import __version__
 from prefopt.data.storage import Storage
 from prefopt.evaluation import wording as report_wording
 from prefopt.evaluation.charts import pareto_chart
-from prefopt.evaluation.ranking import TEST, Rank
+from prefopt.evaluation.ranking import TEST
 from prefopt.evaluation.statistics import estimate_record
 from prefopt.leaderboard import wording
 from prefopt.leaderboard.records import BaseScore, Figure
@@ -142,7 +142,7 @@ def _row_record(row: Row, level: float) -> dict[str, Any]:
         "model": row.model,
         "evaluation": row.evaluation,
         "level": row.level,
-        **_rank_record(row.rank),
+        **row.rank.record(),
         "verdict": row.rank.outcome(level),
         "rewards": {
             reward: {**_mean_and_median(found), "win_rate": _figure(found.win_rate)}
@@ -158,10 +158,6 @@ def _row_record(row: Row, level: float) -> dict[str, Any]:
 
 def _mean_and_median(found: BaseScore) -> dict[str, float]:
     return {"mean": found.mean, "median": found.median}
-
-
-def _rank_record(rank: Rank) -> dict[str, Any]:
-    return {"prompts_won": rank.won, "prompts_lost": rank.lost, "p": rank.p, "p_holm": rank.adjusted}
 
 
 def _figure(found: Figure | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from prefopt.config.evaluate import BASE, TUNED
 from prefopt.evaluation.pareto import Point
 from prefopt.evaluation.protocol import Protocol
 from prefopt.evaluation.ranking import Rank
-from prefopt.evaluation.significance import decided, holm, sign_test
+from prefopt.evaluation.significance import corrected, tested
 from prefopt.evaluation.statistics import Estimate
 from prefopt.leaderboard.records import BaseScore, Features, Figure, ModelScore
 from prefopt.leaderboard.runs import Run, Training
@@ -165,7 +165,6 @@ def _row(run: Run, model: str, rewards: Sequence[str]) -> Row:
     distance = distances.models.get(model) if distances else None
     changes = diversity.models.get(model) if diversity else None
     scores = {reward: metrics.models[model][reward] for reward in rewards}
-    won, lost = decided(run.scores[model], run.scores[BASE], run.prompts)
     win_rate = scores[rewards[0]].win_rate.value
     name = run.name if tuned else f"{run.name}/{model}"
     return Row(
@@ -174,7 +173,7 @@ def _row(run: Run, model: str, rewards: Sequence[str]) -> Row:
         model=model,
         evaluation=run.key,
         level=run.level,
-        rank=Rank(name, win_rate, won, lost, sign_test(won, lost), 1.0),
+        rank=Rank(name, win_rate, **vars(tested(run.scores[model], run.scores[BASE], run.prompts))),
         scores=scores,
         accuracy=metrics.accuracy_heldout if tuned else None,
         distance=distance,
@@ -187,8 +186,8 @@ def _row(run: Run, model: str, rewards: Sequence[str]) -> Row:
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """By win rate, equal ones by name; p corrected over all."""
-    corrected = holm([row.rank.p for row in rows])
-    made = [replace(row, rank=replace(row.rank, adjusted=p)) for row, p in zip(rows, corrected, strict=True)]
+    ranks = corrected([row.rank for row in rows])
+    made = [replace(row, rank=rank) for row, rank in zip(rows, ranks, strict=True)]
     return sorted(made, key=lambda row: (-row.rank.win_rate, row.name))
 
 

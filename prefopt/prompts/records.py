@@ -1,13 +1,12 @@
 """Strict reading of text files and parquet tables: what does not fit its format is an error that names its place."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from prefopt.data.sources.rows import plan_file, read_rows
 from prefopt.data.storage import Storage
+from prefopt.data.texts import csv_rows, utf8_text
 from prefopt.errors import InputError
 
 MAX_FILE_BYTES = 64_000_000
@@ -52,7 +51,7 @@ def json_texts(root: Storage, file: str) -> Iterator[tuple[str, Any]]:
     """(file and entry number, entry) of a JSON array; InputError if the file holds anything else."""
     where = f"{root.uri}/{file}"
     try:
-        entries = json.loads(_decoded(root, file))
+        entries = json.loads(utf8_text(_content(root, file), where))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not valid JSON ({error}): fetch it again.") from None
     if not isinstance(entries, list):
@@ -61,25 +60,18 @@ def json_texts(root: Storage, file: str) -> Iterator[tuple[str, Any]]:
         yield f"{where}, entry {number}", entry
 
 
-def _decoded(root: Storage, file: str) -> str:
-    """Text without a byte-order mark."""
+def _content(root: Storage, file: str) -> bytes:
+    """A whole text file; InputError if it is missing or too large."""
     require_file(root, file)
     size = root.size(file) or 0
     if size > MAX_FILE_BYTES:
         raise InputError(f"{root.uri}/{file} has {size} bytes: a text file of prompts may have {MAX_FILE_BYTES}.")
-    data = root.read_bytes(file)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{root.uri}/{file}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8."
-        ) from None
+    return root.read_bytes(file)
 
 
 def _lines(root: Storage, file: str) -> list[str]:
     """Lines end with a line feed, perhaps after a carriage return, and with nothing else."""
-    lines = _decoded(root, file).split("\n")
+    lines = utf8_text(_content(root, file), f"{root.uri}/{file}").split("\n")
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -135,13 +127,6 @@ def _tab_rows(root: Storage, file: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _comma_rows(root: Storage, file: str) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(io.StringIO(_decoded(root, file), newline=""), strict=True)
-    while True:
-        where = f"{root.uri}/{file}, line {reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"{where} is not valid CSV ({error}): mend or remove the line.") from None
-        yield where, cells
+    where = f"{root.uri}/{file}"
+    for line, cells in csv_rows(_content(root, file), where):
+        yield f"{where}, line {line}", cells

@@ -1,7 +1,7 @@
 """What evaluate and compare share: models draw prompt sets, rewards score the images, each model meets the base."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,22 +12,27 @@ import pyarrow.compute as pc
 
 from prefopt.config.evaluate import BASE
 from prefopt.data.ids import prompt_id
+from prefopt.data.manifest import Rows
 from prefopt.distributed.evaluate import PROMPT_ROWS, ComparedModel, EvaluateUnits, EvaluationJob, image_units
 from prefopt.distributed.units import Unit, run_units
 from prefopt.evaluation.breakdown import Breakdown, breakdown_metrics, make_breakdown
 from prefopt.evaluation.diversity import FeatureFigures, feature_figures
+from prefopt.evaluation.groups import GroupAccuracy
+from prefopt.evaluation.lineage import display_name
+from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.protocol import protocol_of, protocol_record
 from prefopt.evaluation.ranking import Rank, rank_models
-from prefopt.evaluation.report import ReportInputs, render_html, render_markdown
+from prefopt.evaluation.report import ReportInputs, RunPart, render_html, render_markdown
 from prefopt.evaluation.results import Comparison, Results, compare, metrics
 from prefopt.evaluation.sets import SetFigures, drawn_sets
-from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_changed, read_showcase
-from prefopt.evaluation.statistics import Floats, Resampling
+from prefopt.evaluation.showcase import Changed, Shown, prompt_gains, read_showcase
+from prefopt.evaluation.statistics import Estimate, Floats, Resampling
+from prefopt.evaluation.units import unit_files
 from prefopt.features import embedder_spec
 from prefopt.models.sources import pipeline_digest
 from prefopt.prompts import PromptList, drawn_prompts
 from prefopt.rewards import reward_spec, reward_versions
-from prefopt.stages.base import StageContext
+from prefopt.stages.base import StageContext, StageResult
 
 PROMPTS, METRICS, REPORT, SUMMARY = "prompts-00000.parquet", "metrics.json", "report.html", "report.md"
 
@@ -58,6 +63,29 @@ class Drawn:
         """How many images there are."""
         return len(self.models) * len(self.names)
 
+    def results(
+        self,
+        *,
+        accuracy: Estimate | None = None,
+        accuracy_pairs: int = 0,
+        detections: Sequence[Detection] = (),
+        groups: Sequence[GroupAccuracy] = (),
+    ) -> Results:
+        """All figures: those of the images, and what only a run has."""
+        config = self.context.config
+        return Results(
+            base_name=display_name(config.model.path),
+            tie_rule=config.evaluate.ties,
+            models=self.comparisons(),
+            accuracy=accuracy,
+            accuracy_pairs=accuracy_pairs,
+            detections=list(detections),
+            ranking=self.ranking(),
+            features=self.features(),
+            groups=list(groups),
+            protocol=self.protocol(),
+        )
+
     def comparisons(self) -> dict[str, list[Comparison]]:
         """Of every model with the base."""
         config = self.context.config.evaluate
@@ -78,14 +106,12 @@ class Drawn:
 
     def features(self) -> FeatureFigures | None:
         """Diversity and distance from the base, by the configured image features."""
-        spec, config, output = embedder_spec(self.context.config), self.context.config.evaluate, self.context.output
+        spec, config = embedder_spec(self.context.config), self.context.config.evaluate
         if spec is None:
             return None
-        units = range(-(-len(self.prompts) // config.unit_prompts))
         found = {}
         for model in self.models:
-            files = [f"features-{model}-{unit:05d}.parquet" for unit in units]
-            rows = pa.concat_tables(output.read_table(file, ["feature"]) for file in files)["feature"].combine_chunks()
+            rows = _read_units(self.context, "features", model, self.prompts, ["feature"])["feature"].combine_chunks()
             found[model] = rows.flatten().to_numpy().reshape(len(self.prompts), config.samples_per_prompt, -1)
         how = Resampling(config.bootstrap, config.seed)
         return feature_figures(spec.name, spec.version, found, self.prompts, how)
@@ -97,18 +123,12 @@ class Drawn:
         protocol = protocol_of(config.evaluate, pipeline_digest(config.model), self.sets, found)
         return protocol_record(protocol, config.evaluate.bootstrap.level)
 
-    def showcase(self) -> list[Shown]:
-        """The first prompts."""
-        config = self.context.config.evaluate
-        places = range(min(config.grid_prompts, len(self.prompts)))
-        return read_showcase(self.context.output, self.prompts, places, config, self.models)
-
-    def changed(self) -> tuple[list[Changed], list[Changed]]:
-        """Prompts on which the first model gains most, and loses most."""
+    def showcase(self) -> tuple[list[Shown], list[Changed], list[Changed]]:
+        """The first prompts, and those on which the first model gains most, and loses most."""
         config = self.context.config.evaluate
         headline = self.scores[config.rewards[0]]
         gains = prompt_gains(headline[self.compared[0]] - headline[BASE], self.names, self.prompts)
-        return read_changed(self.context.output, self.prompts, gains, config, self.models)
+        return read_showcase(self.context.output, self.prompts, gains, config, self.models)
 
 
 def draw(context: StageContext, sets: list[PromptList], models: Sequence[ComparedModel], more: Sequence[Unit]) -> Drawn:
@@ -147,8 +167,38 @@ def prompt_table(sets: Sequence[PromptList]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PROMPT_ROWS)
 
 
-def write_results(context: StageContext, results: Results, breakdown: Breakdown, inputs: ReportInputs) -> list[str]:
-    """Write metrics.json, report.html and report.md; returns their names."""
+def finish(
+    drawn: Drawn,
+    results: Results,
+    in_training: Sequence[int | None],
+    *,
+    run: RunPart | None = None,
+    weights: Sequence[tuple[str, str, str]] = (),
+    summary: Mapping[str, int | float | str | None] | None = None,
+) -> StageResult:
+    """Write metrics.json, report.html and report.md. `in_training` as `make_breakdown` takes it, `run` and `weights`
+    as ReportInputs has them; `summary` is added to what the manifest tells."""
+    breakdown = drawn.breakdown(in_training)
+    showcase, gained, lost = drawn.showcase()
+    inputs = ReportInputs(
+        config=drawn.context.config,
+        results=results,
+        prompts=len(drawn.prompts),
+        showcase=showcase,
+        run=run,
+        breakdown=breakdown,
+        gained=gained,
+        lost=lost,
+        weights=weights,
+    )
+    return StageResult(
+        rows=Rows(in_=drawn.images, out=drawn.images),
+        files=[*drawn.files, *_write_results(drawn.context, results, breakdown, inputs)],
+        summary={**_summary(drawn, results, breakdown.sets), **(summary or {})},
+    )
+
+
+def _write_results(context: StageContext, results: Results, breakdown: Breakdown, inputs: ReportInputs) -> list[str]:
     figures = {**metrics(results), **breakdown_metrics(breakdown, results.tie_rule)}
     content = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n"
     context.output.write_bytes(METRICS, content.encode())
@@ -157,10 +207,10 @@ def write_results(context: StageContext, results: Results, breakdown: Breakdown,
     return [METRICS, REPORT, SUMMARY]
 
 
-def summary_of(context: StageContext, results: Results, drawn: Drawn, sets: Sequence[SetFigures]) -> dict[str, Any]:
+def _summary(drawn: Drawn, results: Results, sets: Sequence[SetFigures]) -> dict[str, Any]:
     """What the manifest tells at a glance."""
-    headline = results.comparisons[0]
-    found = reward_versions(context.config.evaluate.rewards, context.config)
+    config, headline = drawn.context.config, results.comparisons[0]
+    found = reward_versions(config.evaluate.rewards, config)
     return {
         "prompts": len(drawn.prompts),
         "headline_reward": headline.reward,
@@ -178,16 +228,23 @@ def _read_scores(
     context: StageContext, prompts: list[str], models: Sequence[str]
 ) -> tuple[list[str], dict[str, dict[str, Floats]]]:
     rewards = context.config.evaluate.rewards
-    units = range(-(-len(prompts) // context.config.evaluate.unit_prompts))
     scores: dict[str, dict[str, Floats]] = {name: {} for name in rewards}
     names: list[str] = []
     for model in models:
-        table = pa.concat_tables(context.output.read_table(f"scores-{model}-{unit:05d}.parquet") for unit in units)
+        table = _read_units(context, "scores", model, prompts)
         for reward in rewards:
             rows = table.filter(pc.equal(table["reward"], reward))
             scores[reward][model] = rows["score"].to_numpy().astype(np.float64)
             names = rows["prompt_id"].to_pylist()
     return names, scores
+
+
+def _read_units(
+    context: StageContext, kind: str, model: str, prompts: Sequence[str], columns: list[str] | None = None
+) -> pa.Table:
+    """The rows of all units of a model, in order."""
+    files = unit_files(kind, model, len(prompts), context.config.evaluate.unit_prompts)
+    return pa.concat_tables(context.output.read_table(file, columns) for file in files)
 
 
 def _set_summary(sets: Sequence[SetFigures]) -> dict[str, int | float | str | None]:

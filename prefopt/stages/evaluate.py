@@ -14,23 +14,21 @@ from prefopt.config.evaluate import BASE, CHAMPION, TUNED
 from prefopt.config.objective import AdaptiveParams
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.ids import normalised_prompt
-from prefopt.data.manifest import Rows
 from prefopt.data.schema import SOURCES
 from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import ComparedModel, accuracy_units
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
 from prefopt.evaluation.groups import GroupVote, group_accuracies
-from prefopt.evaluation.lineage import display_name
 from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
 from prefopt.evaluation.protocol import method_summary
-from prefopt.evaluation.report import ReportInputs, RunPart
+from prefopt.evaluation.report import RunPart
 from prefopt.evaluation.results import Results
 from prefopt.evaluation.statistics import Estimate, Floats, Resampling, mean_estimate
 from prefopt.models.sources import compared_weights, negative_weights, trained_weights, training_weights
 from prefopt.prompts import Heldout, PromptList, read_prompts
 from prefopt.scoring.reliability import RELIABILITY, Reliability
 from prefopt.stages.base import StageContext, StageOutput, StageResult
-from prefopt.stages.compared import Drawn, draw, summary_of, write_results
+from prefopt.stages.compared import Drawn, draw, finish
 from prefopt.stages.heldout import heldout_gaps, heldout_votes, split_pairs
 from prefopt.stages.ingest import SOURCE_FILES
 
@@ -48,33 +46,29 @@ def run(context: StageContext) -> StageResult:
     pairs, votes = heldout_votes(ingest, held_out, config)
     judged = [name for name in (TUNED, CHAMPION) if name in {TUNED, *config.evaluate.models}]
     drawn = draw(context, sets, _models(context), accuracy_units(pairs, judged))
-    results, breakdown = _results(context, drawn, pairs, votes), drawn.breakdown(_in_training(sets, ingest))
-    gained, lost = drawn.changed()
-    inputs = ReportInputs(
-        config=config,
-        results=results,
-        prompts=len(drawn.prompts),
-        showcase=drawn.showcase(),
-        breakdown=breakdown,
-        gained=gained,
-        lost=lost,
-        run=RunPart(
-            card=count_data(ingest, context.parents["inject"])[0],
-            steps=_lines(context.parents["train"], STEPS),
-            verdicts=_lines(context.parents["train"], VERDICTS),
-            reliability=_reliability(context.parents["score"]),
-            manifests={name: parent.manifest for name, parent in context.parents.items()},
-            sources=_sources(ingest),
-            key=context.key,
-        ),
-    )
-    written = write_results(context, results, breakdown, inputs)
+    results = _results(context, drawn, pairs, votes)
     started = {"ingest": ingest.manifest.key, **training_weights(config).digests}
     accuracy = {"accuracy_heldout": results.accuracy.value if results.accuracy else None}
-    return StageResult(
-        rows=Rows(in_=drawn.images, out=drawn.images),
-        files=[*drawn.files, *written],
-        summary={**summary_of(context, results, drawn, breakdown.sets), **accuracy, **method_summary(config, started)},
+    return finish(
+        drawn,
+        results,
+        _in_training(sets, ingest),
+        run=_run_part(context),
+        summary={**accuracy, **method_summary(config, started)},
+    )
+
+
+def _run_part(context: StageContext) -> RunPart:
+    """What the report shows of the run."""
+    parents = context.parents
+    return RunPart(
+        card=count_data(parents["ingest"], parents["inject"])[0],
+        steps=_lines(parents["train"], STEPS),
+        verdicts=_lines(parents["train"], VERDICTS),
+        reliability=_reliability(parents["score"]),
+        manifests={name: parent.manifest for name, parent in parents.items()},
+        sources=_sources(parents["ingest"]),
+        key=context.key,
     )
 
 
@@ -112,20 +106,14 @@ def _models(context: StageContext) -> list[ComparedModel]:
 
 
 def _results(context: StageContext, drawn: Drawn, pairs: list[HeldoutPair], votes: list[GroupVote]) -> Results:
-    config = context.config
-    how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
+    evaluate = context.config.evaluate
+    how = Resampling(evaluate.bootstrap, evaluate.seed)
     gaps = heldout_gaps(context.output, drawn.files, TUNED)
-    return Results(
-        base_name=display_name(config.model.path),
-        tie_rule=config.evaluate.ties,
-        models=drawn.comparisons(),
+    return drawn.results(
         accuracy=_accuracy(gaps, pairs, how),
         accuracy_pairs=len(pairs),
         detections=_detections(context, how),
-        ranking=drawn.ranking(),
-        features=drawn.features(),
         groups=group_accuracies(votes, gaps, how),
-        protocol=drawn.protocol(),
     )
 
 

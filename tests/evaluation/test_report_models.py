@@ -30,7 +30,7 @@ def without_a_run(place, *names):
     """Models compared as they are."""
     models = {name: [comparison(), comparison("world/style", 0.4, 0.45, 0.55)] for name in names}
     models = {name: [dataclasses.replace(one, model=name) for one in found] for name, found in models.items()}
-    ranking = [Rank(name, 0.7, 9, 1, 0.02, 0.04) for name in names] if len(names) > 1 else []
+    ranking = [Rank(name, 0.7, won=9, lost=1, p=0.02, adjusted=0.04) for name in names] if len(names) > 1 else []
     results = Results("my-model", "half", models, None, 0, [], ranking)
     picture = Picture("data:image/png;base64,AAAA", -1.25, small=True)
     weights = [(name, f"owner/{name}", "0" * 64) for name in ("base", *names)]
@@ -105,7 +105,10 @@ def test_the_frontier_by_hand():
 def test_other_models_stand_beside_the_tuned_one(place):
     results = inputs(place).results
     others = {**results.models, "plain": [dataclasses.replace(one, model="plain") for one in results.comparisons]}
-    ranking = [Rank("plain", 0.8, 8, 2, 0.1, 0.2), Rank("tuned", 0.7, 9, 1, 0.02, 0.04)]
+    ranking = [
+        Rank("plain", 0.8, won=8, lost=2, p=0.1, adjusted=0.2),
+        Rank("tuned", 0.7, won=9, lost=1, p=0.02, adjusted=0.04),
+    ]
     made = inputs(place, results=dataclasses.replace(results, models=others, ranking=ranking))
     html = render_html(made)
     check_page(html, scripts=1)
