@@ -77,8 +77,13 @@ def write_dataset(
     unfaithful: float = UNFAITHFUL,
     rows_per_file: int = 1000,
     row_group_rows: int = 100,
+    people_seed: int | None = None,
+    day: int = 0,
 ) -> None:
     """Write parquet files part-00000.parquet, ... with one row per vote.
+
+    Data sets of several days, each with its `seed`, are by the same people if they share `people_seed` (by default the
+    seed); `day` counts from the first of January 2024, when their votes begin.
 
     A share `repeated` of the pairs is judged by `votes_per_pair` different people, the others by one. The bytes
     follow from the arguments alone. jpg_0 and jpg_1 hold PNG: at 32x32 it is smaller than a JPEG of like quality
@@ -89,10 +94,11 @@ def write_dataset(
         raise ValueError("pairs, rows_per_file and row_group_rows must be positive")
     if not 1 <= votes_per_pair <= annotators or not 0.0 <= repeated <= 1.0:
         raise ValueError("votes_per_pair must lie in [1, annotators] and repeated in [0, 1]")
-    people = population(annotators, seed, shares)
+    people = population(annotators, seed if people_seed is None else people_seed, shares)
+    begin = _START + datetime.timedelta(days=day)
     rows: list[dict[str, Any]] = []
     for index in range(pairs):
-        rows += _pair_rows(index, seed, people, votes_per_pair, repeated, unfaithful)
+        rows += _pair_rows(index, seed, people, votes_per_pair, repeated, unfaithful, begin)
     rows.sort(key=lambda row: int(row["ranking_id"]))
     _count_examples(rows)
     directory.mkdir(parents=True, exist_ok=True)
@@ -102,7 +108,13 @@ def write_dataset(
 
 
 def _pair_rows(
-    index: int, seed: int, people: list[Annotator], votes: int, repeated: float, unfaithful: float
+    index: int,
+    seed: int,
+    people: list[Annotator],
+    votes: int,
+    repeated: float,
+    unfaithful: float,
+    begin: datetime.datetime,
 ) -> list[dict[str, Any]]:
     pair = world_pair(seed, index, unfaithful)
     rng = row_rng(seed, "world/judges", index)
@@ -121,7 +133,7 @@ def _pair_rows(
                 "are_different": label != 0.5,
                 "best_image_uid": {1.0: uids[0], 0.0: uids[1], 0.5: ""}[label],
                 "caption": pair.prompt,
-                "created_at": _START + datetime.timedelta(seconds=60 * ranking),
+                "created_at": begin + datetime.timedelta(seconds=60 * ranking),
                 "has_label": True,
                 "image_0_uid": uids[0],
                 "image_0_url": f"world://{uids[0]}.png",

@@ -1,0 +1,316 @@
+"""Ten days of new preference data on the embedded world, a night of retraining after each: ordinary days, a day of bad
+labels, one of another taste, one without data, one whose night crashes before every stage, one with two nights at
+once, one with a request to delete. Beside it, on request, a full retraining on every day.
+
+    python benchmarks/nights.py --place runs/ten-days --against-full --picture docs/results/nights.svg
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefopt.config import RunConfig, parse_config
+from prefopt.config.evaluate import TUNED
+from prefopt.config.ingest import Split
+from prefopt.data.canonical import split_of
+from prefopt.data.ids import row_rng
+from prefopt.data.storage import Storage
+from prefopt.registry import ConflictError, Registry
+from prefopt.retraining import Night, NightOutcome
+from prefopt.stages.chain import StageOutcome
+from prefopt.stages.keys import NIGHT
+from prefopt.world.dataset import SCHEMA, write_dataset
+from prefopt.world.scenes import all_prompts
+
+SHIFTED = {"majority": 0.4, "noir": 0.5, "ornate": 0.06, "careless": 0.04}
+
+
+@dataclass(frozen=True)
+class Day:
+    """What arrives before a night, and what happens in it."""
+
+    event: str
+    pairs: int = 80
+    flipped: float = 0.0
+    shares: dict[str, float] | None = None
+    crashes: bool = False
+    twice: bool = False
+    withdrawn: int = 0
+    """Pairs that must be deleted."""
+
+
+DAYS = (
+    Day("the first data", pairs=400),
+    Day("an ordinary day"),
+    Day("crashes before every stage", crashes=True),
+    Day("40 % of labels flipped", flipped=0.4),
+    Day("no new data", pairs=0),
+    Day("an ordinary day"),
+    Day("two nights at once", twice=True),
+    Day("another taste", shares=SHIFTED),
+    Day("a request to delete", withdrawn=20),
+    Day("an ordinary day"),
+)
+"""The first is the day before, and nine more."""
+
+
+@dataclass
+class Told:
+    """What became of a day's night."""
+
+    day: int
+    event: str
+    pairs: int
+    action: str
+    reason: str
+    crashes: int = 0
+    refused: str = ""
+    rewards: int = 0
+    """Rows that reward models scored."""
+    latents: int = 0
+    visits: int = 0
+    win_rate: dict[str, float | None] = field(default_factory=dict)
+    """Of tonight's challenger over the base, on the true preference."""
+    champion: str = ""
+    """The key of the champion's train stage after the night."""
+    failed: list[str] = field(default_factory=list)
+
+
+class Crash(Exception):
+    """The machine goes away."""
+
+
+class Watcher:
+    """Says nothing, and may crash before a stage begins."""
+
+    def __init__(self, crash_at: str | None = None) -> None:
+        self._crash_at = crash_at
+
+    def begin(self, stage: str) -> None:
+        if stage == self._crash_at:
+            raise Crash(stage)
+
+    def progress(self, done: int, total: int, what: str, how: str = "") -> None:
+        """Nothing."""
+
+    def end(self, outcome: StageOutcome) -> None:
+        """Nothing."""
+
+
+def write_day(place: Path, number: int, day: Day) -> None:
+    """The day's file of votes, by the same people as every day's."""
+    if not day.pairs or place.exists():
+        return
+    shares = {"shares": day.shares} if day.shares else {}
+    write_dataset(place, pairs=day.pairs, seed=1000 + number, people_seed=0, day=number, **shares)
+    if day.flipped:
+        (file,) = place.glob("*.parquet")
+        rows = pq.read_table(file).to_pylist()
+        rng = row_rng(number, "flipped day")
+        for row in rows:
+            if rng.random() < day.flipped:
+                row["label_0"], row["label_1"] = row["label_1"], row["label_0"]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file)
+
+
+def tree(place: Path, **branches: Any) -> dict[str, Any]:
+    """The config of all nights."""
+    prompts = sorted({prompt.text for prompt in all_prompts()})
+    held_out = [prompt for prompt in prompts if split_of(prompt, Split(test=0.25)) == "test"]
+    for name, chosen in {"fixed": held_out[::2], "audit": held_out[1::4]}.items():
+        (place / f"{name}.txt").write_text("\n".join(chosen) + "\n")
+    made: dict[str, Any] = {
+        "name": "ten-days",
+        "store": str(place / "store"),
+        "model": {"path": "world"},
+        "ingest": {
+            "sources": [{"kind": "pickapic", "path": str(place / "data"), "group_column": "user_group"}],
+            "split": {"validation": 0.1, "test": 0.25},
+            "withdrawn": str(place / "withdrawn.txt"),
+        },
+        "score": {
+            "resolution": 32,
+            "alpha": {"reward": "world/taste"},
+            "panel": {"rewards": ["world/fidelity", "world/composition", "world/style"]},
+        },
+        "train": {
+            "method": "full",
+            "steps": 60,
+            "global_batch": 32,
+            "micro_batch": 16,
+            "optimizer": {"lr": 5.0e-5, "warmup_steps": 5},
+            "objective": {"name": "adaptive_dpo", "beta": 2000},
+        },
+        "evaluate": {
+            "prompt_sets": [
+                {"kind": "file", "name": "fixed", "path": str(place / "fixed.txt")},
+                {"kind": "heldout", "name": "rotating", "most": 24, "rotates": True},
+                {"kind": "file", "name": "audit", "path": str(place / "audit.txt")},
+            ],
+            "samples_per_prompt": 4,
+            "sampler": {"steps": 20, "guidance": 3.0, "resolution": 32},
+            "rewards": ["world/true", "world/style"],
+        },
+        "gate": {"mode": "auto", "audit": {"reward": "world/style", "prompt_set": "audit"}},
+        "retrain": {"visits_per_pair": 4.0},
+    }
+    for name, branch in branches.items():
+        made[name] = {**made.get(name, {}), **branch} if isinstance(branch, dict) else branch
+    return made
+
+
+class Nights:
+    """A place where nights are played, and what they cost."""
+
+    def __init__(self, place: Path, config: RunConfig, start_engine: Callable[[], object]) -> None:
+        self._place, self._config, self._start_engine = place, config, start_engine
+        self.registry = Registry(f"{place}/registry")
+
+    def night(self, crash_at: str | None = None) -> Night:
+        """The next one."""
+        return Night(self._config, str(self._place), start_engine=self._start_engine, watcher=Watcher(crash_at))
+
+    def play(self, number: int, day: Day, *, full: bool = False) -> Told:
+        """One day's data and its night."""
+        write_day(self._place / "data" / f"day-{number:02d}", number, day)
+        if day.withdrawn:
+            self._withdraw(day.withdrawn)
+        before, crashes, refused = self._stored(), 0, ""
+        for stage in NIGHT if day.crashes else ():
+            try:
+                self.night(crash_at=stage).run(full=full)
+            except Crash:
+                crashes += 1
+        second = self.night() if day.twice else None
+        outcome = self.night().run(full=full)
+        if second is not None:
+            try:
+                second.run(full=full)
+            except ConflictError as error:
+                refused = str(error)
+        after = self._stored()
+        champion = self.registry.champion()
+        return Told(
+            day=number,
+            event=day.event,
+            pairs=day.pairs,
+            action=outcome.action,
+            reason=outcome.reason,
+            crashes=crashes,
+            refused=refused,
+            rewards=after["rewards"] - before["rewards"],
+            latents=after["latents"] - before["latents"],
+            champion=champion.train if champion else "",
+            **self._measured(outcome),
+        )
+
+    def _measured(self, outcome: NightOutcome) -> dict[str, Any]:
+        if outcome.decision is None:
+            return {}
+        run = Storage(outcome.run)
+        metrics = json.loads(run.read_bytes("metrics.json"))
+        train = json.loads(run.read_bytes("run.json"))["train"]
+        manifest = json.loads(run.read_bytes(f"train/{train[:12]}/manifest.json"))
+        wins = metrics["models"][TUNED][self._config.evaluate.rewards[0]]["win_rate"]
+        return {
+            "visits": manifest["rows"]["in"],
+            "win_rate": {name: wins[name] for name in ("value", "low", "high")},
+            "failed": [f"{check.name} {check.of}" for check in outcome.decision.failed],
+        }
+
+    def _stored(self) -> dict[str, int]:
+        """Rows of the stores, by kind."""
+        store = Path(self._config.store)
+        return {
+            kind: sum(pq.read_metadata(file).num_rows for file in (store / kind).rglob("*.parquet"))
+            for kind in ("rewards", "latents")
+        }
+
+    def _withdraw(self, count: int) -> None:
+        """Ask for the deletion of the first pairs that the champion was trained on."""
+        champion = self.registry.champion()
+        assert champion is not None
+        (folder,) = (Path(champion.run) / "ingest").iterdir()
+        pairs = [row for file in sorted(folder.glob("pairs-*.parquet")) for row in pq.read_table(file).to_pylist()]
+        chosen = [row["pair_id"] for row in pairs if row["split"] == "train"][:count]
+        (self._place / "withdrawn.txt").write_text("\n".join(chosen) + "\n")
+
+
+def prepare(place: Path, start_engine: Callable[[], object], **branches: Any) -> Nights:
+    """An empty place with its config."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "data").mkdir(exist_ok=True)
+    (place / "withdrawn.txt").touch()
+    return Nights(place, parse_config(tree(place, **branches), "ten days"), start_engine)
+
+
+def as_row(told: Told) -> str:
+    """A line of the table."""
+    wins = (
+        f"{told.win_rate['value']:.3f} ({told.win_rate['low']:.3f} to {told.win_rate['high']:.3f})"
+        if told.win_rate
+        else "-"
+    )
+    note = told.refused or ", ".join(told.failed) or ("" if told.win_rate else told.reason)
+    cells = (told.day, told.event, told.pairs, told.rewards, told.latents, told.visits, wins, told.action, note)
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+HEADER = """| day | what happens | pairs | rewards | latents | visits | challenger's win rate over the base | night | note |
+|---|---|---|---|---|---|---|---|---|"""
+
+
+def play(nights: Nights, days: Sequence[Day], *, full: bool = False) -> list[Told]:
+    """All days in order, each told as soon as it is over."""
+    print(HEADER, flush=True)
+    told = []
+    for number, day in enumerate(days):
+        told.append(nights.play(number, day, full=full))
+        print(as_row(told[-1]), flush=True)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--place", default="runs/ten-days")
+    parser.add_argument("--against-full", action="store_true", help="also retrain from the base on all data every day")
+    parser.add_argument("--quick", action="store_true", help="three days")
+    parser.add_argument("--set", action="append", default=[], metavar="BRANCH=YAML", help="a branch of the config")
+    parser.add_argument("--json", action="store_true", help="the last line is one flat object of figures")
+    given = parser.parse_args()
+    import yaml
+
+    from prefopt.config.cluster import ClusterConfig
+    from prefopt.distributed.session import start_ray, stop_ray
+
+    branches = {name: yaml.safe_load(text) for name, _, text in (item.partition("=") for item in given.set)}
+    days, place = (DAYS[:3] if given.quick else DAYS), Path(given.place).absolute()
+
+    def engine() -> None:
+        start_ray(ClusterConfig(), verbose=False)
+
+    try:
+        told = {"incremental": play(prepare(place / "incremental", engine, **branches), days)}
+        if given.against_full:
+            told["full"] = play(prepare(place / "full", engine, **branches), days, full=True)
+    finally:
+        stop_ray()
+    figures = {
+        f"{name} {what}": sum(getattr(day, what) for day in one[1:])
+        for name, one in told.items()
+        for what in ("rewards", "latents", "visits")
+    }
+    print("\nAfter the first day: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+    (place / "told.json").write_text(json.dumps({name: list(map(asdict, one)) for name, one in told.items()}, indent=1))
+    if given.json:
+        print(json.dumps(figures, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
