@@ -262,7 +262,7 @@ def as_row(told: Told) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-HEADER = """| day | what happens | pairs | rewards | latents | visits | challenger's win rate over the base | night | note |
+HEADER = """| day | what happens | pairs | rewards | latents | visits | challenger's win rate | night | note |
 |---|---|---|---|---|---|---|---|---|"""
 
 
