@@ -7,6 +7,7 @@ import typer
 
 from prefopt.cli import looking, stages
 from prefopt.cli.evaluate import evaluate
+from prefopt.cli.registry import registry
 from prefopt.errors import PrefoptError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ for _name, _help in stages.STAGE_HELP.items():
     app.command(_name, help=_help)(stages.stage_command(_name))
 for _command in (evaluate, looking.doctor, looking.plan, looking.leaderboard, looking.verify, looking.version):
     app.command()(_command)
+app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
 
 
 def main() -> None:
