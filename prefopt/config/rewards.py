@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PlainSerializer, model_validator
 
 from prefopt.config.base import Branch, Count, Positive
+from prefopt.config.urls import check_url
 
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@1c2b8495b28150b8a4922ee1c8edee224c284c0c"
 CLIP_L = "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41"
@@ -94,16 +95,7 @@ class HttpModel(Branch):
 
     @model_validator(mode="after")
     def _url_can_be_asked(self) -> "HttpModel":
-        # The message holds no part of the URL, which may be secret.
-        if any(character.isspace() or not character.isprintable() for character in self.url):
-            raise ValueError("url holds a space or a control character")
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("url must be http://host... or https://host... with a valid port")
+        check_url("url", self.url)
         return self
 
 

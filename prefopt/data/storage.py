@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -13,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from filelock import FileLock
 
-from prefopt.data.conditional import put_if_absent
+from prefopt.data.conditional import get_tagged, put_if_absent, replace_if
 from prefopt.errors import ConfigError, StorageError
 
 _CHUNK = 1 << 20
 _UNFINISHED = ".tmp-"
+_GUARD_SECONDS = 60.0
 
 
 class Storage:
@@ -130,6 +133,34 @@ class Storage:
             finally:
                 os.unlink(temporary)
             return True
+
+    def read_tagged(self, relative: str) -> tuple[bytes, str] | None:
+        """A whole file, and a tag that changes with its content; None if there is no such file."""
+        target = self.path(relative)
+        with _explained("read", self, relative):
+            if not self.local:
+                return get_tagged(self.uri, target)
+            with contextlib.suppress(FileNotFoundError):
+                data = Path(target).read_bytes()
+                return data, hashlib.sha256(data).hexdigest()
+        return None
+
+    def replace(self, relative: str, data: bytes, tag: str) -> str | None:
+        """Replace a whole file that still has the tag of `read_tagged`; its new tag, or None if nothing was written.
+
+        Of several writers with one tag one succeeds. A local file's writers wait for each other at a lock file beside
+        it; on an object store this is a conditional put, for which boto3 is needed: ConfigError without it.
+        """
+        target = self.path(relative)
+        with _explained("write", self, relative):
+            if not self.local:
+                return replace_if(self.uri, target, data, tag)
+            with FileLock(f"{target}.guard", timeout=_GUARD_SECONDS):
+                found = self.read_tagged(relative)
+                if found is None or found[1] != tag:
+                    return None
+                self.write_bytes(relative, data)
+            return hashlib.sha256(data).hexdigest()
 
     @contextlib.contextmanager
     def open_output(self, relative: str) -> Iterator[Any]:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prefopt.errors import InputError
 
@@ -13,7 +14,22 @@ Action = Literal["promote", "rollback", "propose", "reject", "hold", "nothing"]
 CHAMPION_ACTIONS: frozenset[Action] = frozenset({"promote", "rollback"})
 """Actions that choose the champion; the others leave it as it is."""
 
+
+def time_of(text: str) -> datetime:
+    """A time as records hold it. ValueError unless it is ISO 8601 and in UTC."""
+    time = datetime.fromisoformat(text)
+    if time.utcoffset() != timedelta(0):
+        raise ValueError(f"{text} is not a time in UTC")
+    return time.astimezone(UTC)
+
+
+def _utc(text: str) -> str:
+    time_of(text)
+    return text
+
+
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Utc = Annotated[str, AfterValidator(_utc)]
 
 
 class _Strict(BaseModel):
@@ -31,6 +47,16 @@ class Champion(_Strict):
     """Of its weights."""
 
 
+class Watermark(_Strict):
+    """Which data a night had read."""
+
+    ingest: _Sha256
+    """The key of its ingest stage."""
+    votes: Annotated[int, Field(ge=0)]
+    newest: _Utc | None = None
+    """ISO 8601 in UTC, of the newest vote; null where votes have no times."""
+
+
 class Record(_Strict):
     """One event. Its number, not its time, says where it stands: clocks of machines differ."""
 
@@ -43,16 +69,24 @@ class Record(_Strict):
     by: Annotated[str, Field(min_length=1, max_length=200)]
     """A person, or the job that acted for the config's `auto`."""
     reason: Annotated[str, Field(max_length=4000)] = ""
-    at: str
-    """UTC, ISO 8601, of the machine that wrote it."""
+    at: _Utc
+    """ISO 8601 in UTC, by the clock of the machine that wrote it."""
     decision: str | None = None
     """The decision record's place, where a gate made one."""
+    seen: Watermark | None = None
+    """The data that were read, where a night wrote the record."""
     previous: _Sha256 | None
     """Of the bytes of the record before; null for the first."""
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it made its model the champion."""
+        return self.action in CHAMPION_ACTIONS
+
     def encoded(self) -> bytes:
         """The file's content: the same record gives the same bytes."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        left_out = {"seen"} if self.seen is None else set()
+        return (json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n").encode()
 
     @property
     def sha256(self) -> str:

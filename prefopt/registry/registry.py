@@ -5,12 +5,13 @@ there is: a record is created only if no file of its name is there, by a hard li
 put (If-None-Match) on an object store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from prefopt.data.storage import Storage
 from prefopt.errors import InputError, PrefoptError
-from prefopt.registry.records import CHAMPION_ACTIONS, Action, Champion, Record, read_record
+from prefopt.registry.champion import check_champion
+from prefopt.registry.records import Action, Champion, Record, Watermark, read_record
 
 _RECORDS = "records"
 
@@ -65,6 +66,7 @@ class Registry:
         by: str,
         reason: str = "",
         decision: str | None = None,
+        seen: Watermark | None = None,
     ) -> Record:
         """Add a record after `history`, as it was read when the decision was made.
 
@@ -78,6 +80,7 @@ class Registry:
             reason=reason,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             decision=decision,
+            seen=seen,
             previous=history[-1].sha256 if history else None,
         )
         name = _name(record.number)
@@ -89,27 +92,53 @@ class Registry:
             )
         return record
 
-    def rollback(self, number: int | None, *, by: str, reason: str) -> Record:
+    def rollback(
+        self, number: int | None, *, by: str, reason: str, check: Callable[[Champion, str], object] = check_champion
+    ) -> Record:
         """Make an earlier champion the champion again: that of record `number`, by default the one before the present.
 
-        Raises InputError if there is no such record or no earlier champion; ConflictError as `add`.
+        Before anything is written, `check` proves that its files are byte for byte what was promoted. Raises InputError
+        if they are not, if there is no such record or no earlier champion; ConflictError as `add`.
         """
         history = self.history()
-        model = history[number - 1].model if number and number <= len(history) else None
-        if number is not None and (model is None or history[number - 1].action not in CHAMPION_ACTIONS):
-            raise InputError(f"{self.uri}: record {number} chose no champion. prefopt registry list shows which did.")
-        if number is None:
-            now = current(history)
-            earlier = [one.model for one in reversed(history) if one.action in CHAMPION_ACTIONS and one.model != now]
-            if not earlier:
-                raise InputError(f"{self.uri}: there is no earlier champion to go back to.")
-            model = earlier[0]
+        model = self._earlier(history) if number is None else self._chosen(history, number)
+        check(model, "The former champion")
         return self.add(history, "rollback", model, by=by, reason=reason)
+
+    def _chosen(self, history: Sequence[Record], number: int) -> Champion:
+        record = history[number - 1] if 1 <= number <= len(history) else None
+        if record is None or record.model is None or not record.chooses:
+            raise InputError(f"{self.uri}: record {number} chose no champion. prefopt registry list shows which did.")
+        return record.model
+
+    def _earlier(self, history: Sequence[Record]) -> Champion:
+        reign = succession(history)
+        if len(reign) < 2:
+            raise InputError(f"{self.uri}: there is no earlier champion to go back to.")
+        return reign[-2]
 
 
 def current(history: Sequence[Record]) -> Champion | None:
     """The champion at the end of a history."""
-    return next((one.model for one in reversed(history) if one.action in CHAMPION_ACTIONS), None)
+    return next((one.model for one in reversed(history) if one.chooses), None)
+
+
+def succession(history: Sequence[Record]) -> list[Champion]:
+    """The champions that led to the present one, which is the last: what was rolled back is left out.
+
+    After promotions of A, B and C and a rollback to B these are A and B, so that one more rollback leads to A.
+    """
+    line: list[Champion] = []
+    for record in history:
+        model = record.model
+        if model is None or not record.chooses:
+            continue
+        if record.action == "rollback" and model in line:
+            while line[-1] != model:
+                line.pop()
+        elif not line or line[-1] != model:
+            line.append(model)
+    return line
 
 
 def _name(number: int) -> str:

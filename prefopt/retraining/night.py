@@ -1,16 +1,27 @@
 """One night: pick up what is new, train a challenger, compare it with the champion, and write down what follows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
 
 from prefopt.config import RunConfig, dump_config
 from prefopt.config.retrain import ChampionConfig
 from prefopt.data.storage import Storage
 from prefopt.gate import DECISION, Decision, read_decision
 from prefopt.gate.page import sentence
-from prefopt.registry import Action, Champion, Record, Registry, champion_of, check_champion, current
-from prefopt.retraining.plan import champion_config, is_full, new_pairs, night_config
+from prefopt.registry import (
+    Action,
+    Record,
+    Registry,
+    Watermark,
+    champion_of,
+    check_champion,
+    check_clock,
+    current,
+    retraining_lock,
+)
+from prefopt.retraining.plan import champion_config, is_full, new_pairs, night_config, watermark
 from prefopt.retraining.trail import read_trail
 from prefopt.stages.base import StageOutput
 from prefopt.stages.chain import Chain, StageOutcome
@@ -38,9 +49,13 @@ class NightOutcome:
     reason: str
     run: str
     """The night's directory."""
-    record: Record | None
-    """None where there was nothing to do, and the record before says so already."""
+    seen: Watermark
+    """The data that it read."""
     decision: Decision | None = None
+    place: str | None = None
+    """The decision's."""
+    record: Record | None = None
+    """None where there was nothing to do, and the record before says so already."""
 
 
 class Night:
@@ -57,46 +72,55 @@ class Night:
         by: str = AUTOMATIC,
     ) -> None:
         """`place` holds the directories of all nights, and the registry unless `retrain.registry` names it."""
-        self._config, self._by = config, by
-        self._registry = Registry(config.retrain.registry or f"{place}/registry")
+        self._config, self._place, self._by = config, place, by
+        self._registry = Registry(registry_place(config, place))
         self._start_engine, self._watcher = start_engine, watcher
-        self._history = self._registry.history()
-        self.run_dir = f"{place}/nights/{len(self._history) + 1:04d}"
 
     def run(self, *, full: bool = False) -> NightOutcome:
         """Do what is to do. `full` trains from the base whether that is due or not.
 
-        Raises InputError if the champion's files are gone or differ from what was promoted, ConflictError if another
-        decision was written meanwhile, and whatever a stage raises.
+        Raises LockedError if another night is at work, InputError if the registry is damaged, a clock is wrong or the
+        champion's files are gone or differ from what was promoted, ConflictError if another decision was written
+        meanwhile, and whatever a stage raises.
         """
-        champion = self._champion()
-        trail = read_trail(self._history)
+        with retraining_lock(self._registry.uri, owner=self._by) as lock:
+            history = self._registry.history()
+            check_clock(history, datetime.now(UTC))
+            run_dir = f"{self._place}/nights/{len(history) + 1:04d}"
+            made = self._make(history, run_dir, full=full)
+            lock.check()
+            return self._written(history, made)
+
+    def _make(self, history: list[Record], run_dir: str, *, full: bool) -> NightOutcome:
+        """All of a night but its record."""
+        champion = _champion(history)
+        trail = read_trail(history)
         full = full or is_full(self._config, champion, trail)
-        ingest = self._stages(self._config, ["ingest"])["ingest"]
-        new = new_pairs(ingest, champion)
+        ingest = self._stages(self._config, run_dir, ["ingest"])["ingest"]
+        seen, new = watermark(ingest), new_pairs(ingest, champion)
         if new < self._config.retrain.min_pairs:
-            return self._nothing(ingest, new)
-        config = night_config(self._config, self._history, trail, champion, new, full=full)
-        Storage(self.run_dir).write_bytes(CONFIG, dump_config(config).encode())
-        done = self._stages(config, ["ingest", "inject", "score", "drift"])
-        if done["drift"].manifest.summary.get("action") == "hold":
-            told = str(done["drift"].manifest.summary.get("reason", ""))
-            return self._add("hold", None, f"The drift check holds the night back. {told}".strip(), ingest)
-        done = self._stages(config, ["train", "evaluate", "gate"])
-        return self._decide(ingest, done["gate"])
+            wanted = self._config.retrain.min_pairs
+            reason = f"{new} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
+            return NightOutcome("nothing", reason, run_dir, seen)
+        config = night_config(self._config, history, trail, champion, new, full=full)
+        Storage(run_dir).write_bytes(CONFIG, dump_config(config).encode())
+        drift = self._stages(config, run_dir, ["ingest", "inject", "score", "drift"])["drift"]
+        if drift.manifest.summary.get("action") == "hold":
+            told = f"The drift check holds the night back. {drift.manifest.summary.get('reason', '')}"
+            return NightOutcome("hold", told.strip(), run_dir, seen)
+        gate = self._stages(config, run_dir, ["train", "evaluate", "gate"])["gate"]
+        decision = read_decision(gate.storage)
+        place = f"{gate.storage.uri}/{DECISION}"
+        return NightOutcome(self._action(decision), sentence(decision), run_dir, seen, decision, place)
 
-    def _champion(self) -> ChampionConfig | None:
-        champion = current(self._history)
-        if champion is None:
-            return None
-        check_champion(champion)
-        return champion_config(champion)
+    def _action(self, decision: Decision) -> Action:
+        if decision.verdict != "better":
+            return "reject"
+        return "promote" if self._config.gate.mode == "auto" and not decision.needs_person else "propose"
 
-    def _stages(self, config: RunConfig, names: list[str]) -> dict[str, StageOutput]:
+    def _stages(self, config: RunConfig, run_dir: str, names: list[str]) -> dict[str, StageOutput]:
         specs = NIGHT if config.night else {"ingest": STAGES["ingest"]}
-        chain = Chain(
-            config, self.run_dir, start_engine=self._start_engine, progress=self._watcher.progress, stages=specs
-        )
+        chain = Chain(config, run_dir, start_engine=self._start_engine, progress=self._watcher.progress, stages=specs)
         done = {}
         for name in names:
             self._watcher.begin(name)
@@ -105,32 +129,26 @@ class Night:
             done[name] = outcome.output
         return done
 
-    def _nothing(self, ingest: StageOutput, new: int) -> NightOutcome:
-        wanted = self._config.retrain.min_pairs
-        reason = f"{new} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
-        last = self._history[-1] if self._history else None
-        if last and last.action == "nothing" and last.reason == reason:
-            return NightOutcome("nothing", reason, self.run_dir, None)
-        return self._add("nothing", None, reason, ingest)
+    def _written(self, history: list[Record], made: NightOutcome) -> NightOutcome:
+        """With its record, unless it would say again what the last one says."""
+        last = history[-1] if history else None
+        if last and (last.action, last.reason, last.seen) == (made.action, made.reason, made.seen):
+            return made
+        model = champion_of(made.run) if made.decision else None
+        record = self._registry.add(
+            history, made.action, model, by=self._by, reason=made.reason, decision=made.place, seen=made.seen
+        )
+        return replace(made, record=record)
 
-    def _decide(self, ingest: StageOutput, gate: StageOutput) -> NightOutcome:
-        decision = read_decision(gate.storage)
-        challenger = champion_of(self.run_dir)
-        action: Literal["promote", "propose", "reject"] = "reject"
-        if decision.verdict == "better":
-            automatic = self._config.gate.mode == "auto" and not decision.needs_person
-            action = "promote" if automatic else "propose"
-        place = f"{gate.storage.uri}/{DECISION}"
-        return self._add(action, challenger, sentence(decision), ingest, place, decision)
 
-    def _add(
-        self,
-        action: Action,
-        model: Champion | None,
-        reason: str,
-        ingest: StageOutput,
-        place: str | None = None,
-        decision: Decision | None = None,
-    ) -> NightOutcome:
-        record = self._registry.add(self._history, action, model, by=self._by, reason=reason, decision=place)
-        return NightOutcome(action, reason, self.run_dir, record, decision)
+def registry_place(config: RunConfig, place: str) -> str:
+    """Where the registry of nights at `place` lies."""
+    return config.retrain.registry or f"{place}/registry"
+
+
+def _champion(history: list[Record]) -> ChampionConfig | None:
+    champion = current(history)
+    if champion is None:
+        return None
+    check_champion(champion)
+    return champion_config(champion)

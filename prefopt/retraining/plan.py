@@ -1,6 +1,7 @@
 """From new data and a champion to the config of one night."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.errors import InputError
-from prefopt.registry import Champion, Record
+from prefopt.registry import Champion, Record, Watermark
 from prefopt.retraining.trail import Trail
 from prefopt.stages.base import StageOutput
 from prefopt.stages.champion import known_pairs
@@ -39,6 +40,23 @@ def new_pairs(ingest: StageOutput, champion: ChampionConfig | None) -> int:
         return len(training)
     known = known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), champion)
     return int(pc.sum(pc.invert(pc.is_in(training, pa.array(sorted(known), pa.string())))).as_py() or 0)
+
+
+def watermark(ingest: StageOutput) -> Watermark:
+    """Which data a night has read. Times of votes that are no ISO 8601 are left out."""
+    votes = read_tables(ingest, "votes-", ["time"])
+    times = [found for text in votes["time"].unique().to_pylist() if (found := _time(text))]
+    newest = max(times).isoformat() if times else None
+    return Watermark(ingest=ingest.manifest.key, votes=votes.num_rows, newest=newest)
+
+
+def _time(text: str | None) -> datetime | None:
+    """In UTC, which is taken where none is given."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def is_full(config: RunConfig, champion: ChampionConfig | None, trail: Trail) -> bool:

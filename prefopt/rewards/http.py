@@ -4,35 +4,21 @@ The answer may also hold "version", which must then be the configured one.
 """
 
 import base64
-import contextlib
-import http.client
 import io
 import json
-import socket
-import ssl
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
 
 from prefopt.config.rewards import HttpModel, shown_url
+from prefopt.data.post import ANSWER_BYTES, SHOWN, Answer, NoAnswerError, post_json
 from prefopt.errors import RewardError
 from prefopt.rewards.base import RewardSpec, UnscorableImageError
 
 VERSION = 1
-LONGEST_PAUSE = 30.0
-ANSWER_BYTES = 1 << 20
-_SHOWN = 200
-_AGAIN = 429
-
-
-class _PassingError(Exception):
-    """A failure that another try may mend."""
 
 
 def http_spec(name: str, model: HttpModel) -> RewardSpec:
@@ -78,121 +64,48 @@ class HttpReward:
             yield body, stop - start
             start = stop
 
-    def _answer(self, body: bytes) -> bytes:
-        for attempt in range(self._model.retries + 1):
-            try:
-                return self._ask(body)
-            except _PassingError as failure:
-                reason = str(failure)
-            if attempt < self._model.retries:
-                time.sleep(min(LONGEST_PAUSE, self._model.backoff * 2**attempt))
-        tries = self._model.retries + 1
-        raise RewardError(
-            f"Reward model {self.name!r} at {self._shown} gave no answer in {tries} {'try' if tries == 1 else 'tries'};"
-            f" the last: {reason}. See whether it runs, or raise timeout, retries or backoff of"
-            f" rewards.models.{self.name}. Finished work is kept: run the same command again."
-        )
-
-    def _ask(self, body: bytes) -> bytes:
-        connection = self._connection()
-        clock = _Clock(self._model.timeout, connection)
+    def _answer(self, body: bytes) -> Answer:
+        model = self._model
         try:
-            connection.connect()
-            clock.watch(connection.sock)
-            connection.request("POST", self._target(), body, self._headers())
-            response = connection.getresponse()
-            content = response.read(ANSWER_BYTES + 1)
-        except (OSError, http.client.HTTPException) as error:
-            if clock.is_up or isinstance(error, TimeoutError):
-                raise self._too_late() from None
-            raise _PassingError(" ".join(f"{type(error).__name__}: {error}".split())[:_SHOWN]) from None
-        finally:
-            clock.stop()
-            connection.close()
-        if clock.is_up:
-            raise self._too_late()
-        if response.status == _AGAIN or response.status >= 500:
-            raise _PassingError(f"status {response.status} {_text(content)}".strip())
-        if response.status != 200:
-            raise self._refused(f"answered with status {response.status} {_text(content)}".strip())
-        if len(content) > ANSWER_BYTES:
+            answer = post_json(model.url, body, timeout=model.timeout, retries=model.retries, backoff=model.backoff)
+        except NoAnswerError as failure:
+            tries = model.retries + 1
+            raise RewardError(
+                f"Reward model {self.name!r} at {self._shown} gave no answer in"
+                f" {tries} {'try' if tries == 1 else 'tries'}; the last: {failure}. See whether it runs, or raise"
+                f" timeout, retries or backoff of rewards.models.{self.name}. Finished work is kept: run the same"
+                " command again."
+            ) from None
+        if answer.status != 200:
+            raise self._refused(f"answered with status {answer.status} {answer.text}".strip())
+        if len(answer.content) > ANSWER_BYTES:
             raise self._refused(f"answered with more than {ANSWER_BYTES} bytes")
-        return content
+        return answer
 
-    def _numbers(self, content: bytes, count: int) -> list[float]:
+    def _numbers(self, answered: Answer, count: int) -> list[float]:
         try:
-            answer: Any = json.loads(content)
+            answer: Any = json.loads(answered.content)
         except (ValueError, RecursionError):
-            raise self._refused(f"did not answer with JSON: {_text(content)}") from None
+            raise self._refused(f"did not answer with JSON: {answered.text}") from None
         scores = answer.get("scores") if isinstance(answer, dict) else None
         if not isinstance(scores, list) or not all(
             isinstance(x, int | float) and not isinstance(x, bool) for x in scores
         ):
-            raise self._refused(f'did not answer with {{"scores": [numbers]}}: {_text(content)}')
+            raise self._refused(f'did not answer with {{"scores": [numbers]}}: {answered.text}')
         if len(scores) != count:
             raise self._refused(f"answered with {len(scores)} scores for {count} images")
         version = answer.get("version", self._model.version)
         if version != self._model.version:
             raise self._refused(
-                f"is version {str(version)[:_SHOWN]!r} and not {self._model.version!r} as in the config: scores of the"
+                f"is version {str(version)[:SHOWN]!r} and not {self._model.version!r} as in the config: scores of the"
                 " two must not be mixed"
             )
         return scores
-
-    def _connection(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self._model.url)
-        assert parts.hostname
-        if parts.scheme == "https":
-            trusted = ssl.create_default_context()
-            return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=self._model.timeout, context=trusted)
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._model.timeout)
-
-    def _target(self) -> str:
-        parts = urlsplit(self._model.url)
-        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-    def _headers(self) -> dict[str, str]:
-        parts = urlsplit(self._model.url)
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if parts.username is not None or parts.password is not None:
-            known = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-            headers["Authorization"] = f"Basic {base64.b64encode(known.encode()).decode()}"
-        return headers
-
-    def _too_late(self) -> _PassingError:
-        return _PassingError(f"no whole answer within {self._model.timeout:g} s")
 
     def _refused(self, what: str) -> RewardError:
         return RewardError(
             f"Reward model {self.name!r} at {self._shown} {what}. Mend the endpoint, or leave it out of the config."
         )
-
-
-class _Clock:
-    """Ends a connection's waiting when time is up, even if the other side sends a byte now and then."""
-
-    def __init__(self, seconds: float, connection: http.client.HTTPConnection) -> None:
-        self.is_up = False
-        self._connection = connection
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def watch(self, connected: socket.socket) -> None:
-        """Take note of the socket, which the connection hands over to its response."""
-        self._socket = connected
-
-    def stop(self) -> None:
-        """No end any more."""
-        self._timer.cancel()
-
-    def _end(self) -> None:
-        self.is_up = True
-        waiting = self._socket or self._connection.sock
-        if waiting is not None:
-            with contextlib.suppress(OSError):  # it has ended by itself
-                waiting.shutdown(socket.SHUT_RDWR)
 
 
 def _png(image: Image.Image) -> str:
@@ -203,7 +116,3 @@ def _png(image: Image.Image) -> str:
 
 def _body(pngs: Sequence[str], prompts: Sequence[str]) -> bytes:
     return json.dumps({"images": list(pngs), "prompts": list(prompts)}).encode()
-
-
-def _text(content: bytes) -> str:
-    return " ".join(content[:_SHOWN].decode("utf-8", "replace").split())

@@ -1,0 +1,110 @@
+"""`prefopt retrain`, its two stages of its own, and `prefopt promote`."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from prefopt.cli.common import (
+    AsJson,
+    ConfigPath,
+    Debug,
+    Overrides,
+    RayAddress,
+    RunDir,
+    configure,
+    engine,
+    execute,
+    print_json,
+    stage_record,
+)
+from prefopt.cli.registry import By, Reason, signed, tell
+from prefopt.console import Reporter
+from prefopt.errors import ConfigError
+from prefopt.registry import Registry
+from prefopt.retraining import Night, NightOutcome, promote_proposal, registry_place
+from prefopt.stages.keys import NIGHT
+
+STAGE_HELP = {
+    "drift": "Compare a night's new pairs with those that the champion was trained on.",
+    "gate": "Decide whether a night's challenger is better than the champion.",
+}
+
+
+def retrain(
+    config: ConfigPath,
+    run_dir: RunDir = None,
+    full: Annotated[bool, typer.Option("--full", help="Train from the base on all pairs, due or not.")] = False,
+    set_: Overrides = None,
+    json_: AsJson = False,
+    ray_address: RayAddress = None,
+    debug: Debug = False,
+) -> None:
+    """Pick up new data, train a challenger from the champion, compare, and promote, propose or reject it."""
+    tree, place = configure(config, run_dir, set_, None, ray_address)
+    with Reporter() as reporter, engine(tree, debug) as start:
+        outcome = Night(tree, place, start_engine=start, watcher=reporter).run(full=full)
+    if json_:
+        print_json(_record(outcome))
+    else:
+        typer.echo("\n".join(_lines(outcome)))
+
+
+def promote(
+    config: ConfigPath,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[NUMBER]", min=1, help="The record that proposed it; by default the last.")
+    ] = None,
+    run_dir: RunDir = None,
+    by: By = None,
+    reason: Reason = "",
+    set_: Overrides = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Accept what a night has proposed: its model becomes the champion, once its files are verified."""
+    who, why = signed(by, reason)
+    tree, place = configure(config, run_dir, set_, None, None)
+    tell(promote_proposal(Registry(registry_place(tree, place)), number, by=who, reason=why), json_)
+
+
+def night_stage(stage: str) -> Callable[..., None]:
+    """The command that runs one of a night's own stages."""
+
+    def command(
+        config: ConfigPath,
+        run_dir: RunDir = None,
+        set_: Overrides = None,
+        json_: AsJson = False,
+        ray_address: RayAddress = None,
+        debug: Debug = False,
+    ) -> None:
+        tree, place = configure(config, run_dir, set_, None, ray_address)
+        if tree.night is None:
+            raise ConfigError(
+                f"{config} is not the config of a night: prefopt retrain writes one, night.yaml in the night's directory."
+            )
+        (outcome,) = execute(tree, place, [stage], debug, NIGHT)
+        if json_:
+            print_json(stage_record(outcome))
+
+    return command
+
+
+def _record(outcome: NightOutcome) -> dict[str, object]:
+    return {
+        "action": outcome.action,
+        "reason": outcome.reason,
+        "run": outcome.run,
+        "record": outcome.record.number if outcome.record else None,
+        "decision": outcome.place,
+    }
+
+
+def _lines(outcome: NightOutcome) -> list[str]:
+    told = [f"{outcome.action}: {outcome.reason}"]
+    if outcome.decision is not None:
+        told.append(f"Decision: {outcome.run}/decision.html. Report: {outcome.run}/report.html")
+    if outcome.action == "propose" and outcome.record is not None:
+        told.append(f"A person decides: prefopt promote CONFIG {outcome.record.number} --by NAME")
+    return told
