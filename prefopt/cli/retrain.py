@@ -1,7 +1,7 @@
 """`prefopt retrain`, its two stages of its own, and `prefopt promote`."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,8 +22,10 @@ from prefopt.cli.registry import By, Reason, signed, tell
 from prefopt.console import Reporter
 from prefopt.errors import ConfigError
 from prefopt.registry import Registry
-from prefopt.retraining import Night, NightOutcome, promote_proposal, registry_place
 from prefopt.stages.keys import NIGHT
+
+if TYPE_CHECKING:
+    from prefopt.retraining import NightOutcome
 
 STAGE_HELP = {
     "drift": "Compare a night's new pairs with those that the champion was trained on.",
@@ -41,6 +43,8 @@ def retrain(
     debug: Debug = False,
 ) -> None:
     """Pick up new data, train a challenger from the champion, compare, and promote, propose or reject it."""
+    from prefopt.retraining import Night
+
     tree, place = configure(config, run_dir, set_, None, ray_address)
     with Reporter() as reporter, engine(tree, debug) as start:
         outcome = Night(tree, place, start_engine=start, watcher=reporter).run(full=full)
@@ -63,6 +67,8 @@ def promote(
     debug: Debug = False,
 ) -> None:
     """Accept what a night has proposed: its model becomes the champion, once its files are verified."""
+    from prefopt.retraining import promote_proposal, registry_place
+
     who, why = signed(by, reason)
     tree, place = configure(config, run_dir, set_, None, None)
     tell(promote_proposal(Registry(registry_place(tree, place)), number, by=who, reason=why), json_)
@@ -82,7 +88,7 @@ def night_stage(stage: str) -> Callable[..., None]:
         tree, place = configure(config, run_dir, set_, None, ray_address)
         if tree.night is None:
             raise ConfigError(
-                f"{config} is not the config of a night: prefopt retrain writes one, night.yaml in the night's directory."
+                f"{config} is not the config of a night: prefopt retrain writes one, night.yaml, for every night."
             )
         (outcome,) = execute(tree, place, [stage], debug, NIGHT)
         if json_:
@@ -91,7 +97,7 @@ def night_stage(stage: str) -> Callable[..., None]:
     return command
 
 
-def _record(outcome: NightOutcome) -> dict[str, object]:
+def _record(outcome: "NightOutcome") -> dict[str, object]:
     return {
         "action": outcome.action,
         "reason": outcome.reason,
@@ -101,7 +107,7 @@ def _record(outcome: NightOutcome) -> dict[str, object]:
     }
 
 
-def _lines(outcome: NightOutcome) -> list[str]:
+def _lines(outcome: "NightOutcome") -> list[str]:
     told = [f"{outcome.action}: {outcome.reason}"]
     if outcome.decision is not None:
         told.append(f"Decision: {outcome.run}/decision.html. Report: {outcome.run}/report.html")

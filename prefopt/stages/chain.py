@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefopt.distributed.units import Progress
 
 _LIBRARIES = ("torch", "ray", "deepspeed", "diffusers", "transformers", "peft", "pyarrow")
-_AT_TOP = ("report.html", "report.md", "metrics.json", "data-card.html")
+_AT_TOP = ("report.html", "report.md", "metrics.json", "data-card.html", "decision.html", "decision.json")
 
 
 @dataclass(frozen=True)
