@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -37,13 +38,14 @@ def status(code: int) -> Behaviour:
 def test_a_command_gets_the_event_and_no_shell_reads_its_arguments(tmp_path: Path) -> None:
     told = tmp_path / "told; $(false)"
     hook = python(WRITE, str(told))
-    assert run_hooks(hooks(hook), "promoted", {"model": "runs/a", "gain": 0.1, "p": float("nan"), "by": (1,)}) == []
+    details = {"model": "runs/a", "gain": 0.1, "p": float("nan"), "by": (np.int64(1), np.float32(0.5))}
+    assert run_hooks(hooks(hook), "promoted", details) == []
     event, _, text = told.read_text().partition(" ")
     assert event == "promoted"
     body = json.loads(text)
     assert body.keys() == {"event", "id", "at", "details"}
     assert body["event"] == "promoted"
-    assert body["details"] == {"model": "runs/a", "gain": 0.1, "p": None, "by": [1]}
+    assert body["details"] == {"model": "runs/a", "gain": 0.1, "p": None, "by": [1, 0.5]}
 
 
 def test_hooks_of_other_events_are_not_run(tmp_path: Path) -> None:

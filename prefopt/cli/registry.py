@@ -116,8 +116,9 @@ def tell(record: Record, json_: bool) -> None:
 
 def _line(record: Record) -> str:
     model = f"{record.model.run} ({record.model.digest[:_DIGITS]})" if record.model else "no model"
-    told = f"{record.number}  {record.at}  {record.action}  {model}  by {record.by}"
-    return _plain(f"{told}: {record.reason}" if record.reason else told)
+    parts = [str(record.number), record.at, record.action, model, f"by {record.by}"]
+    told = "  ".join(_plain(part) for part in parts)
+    return f"{told}: {_plain(record.reason)}" if record.reason else told
 
 
 def _about(model: Champion | None, problems: list[str]) -> list[str]:

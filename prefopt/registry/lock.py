@@ -26,7 +26,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prefopt.data.storage import Storage
-from prefopt.errors import InputError, PrefoptError, StorageError
+from prefopt.errors import InputError, PrefoptError
 from prefopt.registry.processes import Process
 from prefopt.registry.records import time_of
 from prefopt.registry.registry import ConflictError
@@ -90,7 +90,10 @@ class RetrainingLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Renew the lock now. Raises ConflictError if somebody else took it, and StorageError if nobody can tell."""
+        """Renew the lock now.
+
+        Raises ConflictError if somebody else took it; StorageError or InputError if nobody can tell.
+        """
         if not self._write(beat=self._mine.beat + 1):
             found = self._storage.read_tagged(LOCK)
             other = f"{_holder(found[0], self._storage)} took it" if found else "its file was removed"
@@ -106,7 +109,7 @@ class RetrainingLock:
         try:
             if not self._write(released=True):
                 _logger.warning("%s: the lock was lost before it was released.", self._storage.uri)
-        except StorageError as error:
+        except PrefoptError as error:
             _logger.warning("The lock could not be released and ends by itself in %g s: %s", self._mine.ttl, error)
 
     def _renew_again(self) -> None:
@@ -115,7 +118,7 @@ class RetrainingLock:
                 if not self._write(beat=self._mine.beat + 1):
                     _logger.warning("%s: somebody else took the lock of this run.", self._storage.uri)
                     return
-            except StorageError as error:
+            except PrefoptError as error:
                 _logger.warning("The lock could not be renewed: %s", error)
 
     def _write(self, **changes: Any) -> bool:

@@ -108,18 +108,18 @@ def test_changed_weights_are_not_promoted(prefopt: Prefopt, runs: list[str], pla
 def test_no_rollback_to_changed_or_missing_weights(prefopt: Prefopt, runs: list[str], place: str) -> None:
     for run in runs[:2]:
         prefopt("promote", run, "--by", "ann")
-    before = damage(runs[0])
+    weights, before = weights_of(runs[0]), damage(runs[0])
     for arguments in (("rollback",), ("rollback", "1")):
         code, _, err = prefopt(*arguments, "--by", "ben")
         assert code == 3
         assert "The former champion in" in err
         assert "is not what was promoted" in err
-    Storage(runs[0]).delete(weights_of(runs[0]))
+    Storage(runs[0]).delete(weights)
     assert prefopt("rollback", "--by", "ben")[0] == 3
     assert len(Registry(f"{place}/registry").history()) == 2
-    Storage(runs[0]).write_bytes(weights_of(runs[0]), before)
+    Storage(runs[0]).write_bytes(weights, before)
     assert prefopt("rollback", "--by", "ben")[0] == 0
-    assert Storage(runs[0]).read_bytes(weights_of(runs[0])) == before
+    assert Storage(runs[0]).read_bytes(weights) == before
 
 
 def test_show_says_when_the_champion_is_not_what_it_was(prefopt: Prefopt, runs: list[str]) -> None:

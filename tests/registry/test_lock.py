@@ -222,6 +222,18 @@ def test_a_removed_or_damaged_file_is_an_error_in_words(uri: str) -> None:
             retraining_lock(uri, owner="second").__enter__()
 
 
+def test_a_file_that_is_damaged_while_the_lock_is_held_hides_no_error(uri: str) -> None:
+    def run() -> None:
+        with retraining_lock(uri, owner="first") as lock:
+            Storage(uri).write_bytes(LOCK, b"{")
+            with pytest.raises(InputError, match="is damaged"):
+                lock.check()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
 def test_a_thread_renews_the_lock(tmp_path: Path) -> None:
     with retraining_lock(str(tmp_path), owner="first", ttl=timedelta(seconds=0.2)):
         deadline = time.monotonic() + 60
