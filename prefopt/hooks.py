@@ -17,7 +17,7 @@ from typing import Any, Literal
 from prefopt.config.hooks import Hook, HooksConfig, shown_webhook
 from prefopt.data.post import SHOWN, NoAnswerError, post_json
 
-Event = Literal["promoted", "rejected", "proposed", "nothing", "failed"]
+Event = Literal["promoted", "rejected", "proposed", "held", "nothing", "failed"]
 EVENT_VARIABLE = "PREFOPT_EVENT"
 _logger = logging.getLogger(__name__)
 

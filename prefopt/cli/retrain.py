@@ -49,7 +49,7 @@ def retrain(
     with Reporter() as reporter, engine(tree, debug) as start:
         outcome = Night(tree, place, start_engine=start, watcher=reporter).run(full=full)
     if json_:
-        print_json(_record(outcome))
+        print_json(outcome.told)
     else:
         typer.echo("\n".join(_lines(outcome)))
 
@@ -95,16 +95,6 @@ def night_stage(stage: str) -> Callable[..., None]:
             print_json(stage_record(outcome))
 
     return command
-
-
-def _record(outcome: "NightOutcome") -> dict[str, object]:
-    return {
-        "action": outcome.action,
-        "reason": outcome.reason,
-        "run": outcome.run,
-        "record": outcome.record.number if outcome.record else None,
-        "decision": outcome.place,
-    }
 
 
 def _lines(outcome: "NightOutcome") -> list[str]:

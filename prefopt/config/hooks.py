@@ -67,6 +67,8 @@ class HooksConfig(Branch):
     """A challenger passed the gate and waits for an approver."""
     rejected: tuple[Hook, ...] = ()
     """A challenger did not pass the gate."""
+    held: tuple[Hook, ...] = ()
+    """The drift check lets nothing be trained before a person has looked."""
     nothing: tuple[Hook, ...] = ()
     """There was too little new data."""
     failed: tuple[Hook, ...] = ()

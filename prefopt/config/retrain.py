@@ -6,6 +6,7 @@ from pydantic import Field
 
 from prefopt.config.base import Branch, Count, Positive
 from prefopt.config.drift import DriftConfig
+from prefopt.config.hooks import HooksConfig
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -29,6 +30,7 @@ class RetrainConfig(Branch):
     full_every: Count | None = 10
     """After so many promotions the next night trains from the base, on all pairs; null: never."""
     drift: DriftConfig = DriftConfig()
+    hooks: HooksConfig = HooksConfig()
 
 
 class ChampionConfig(Branch):

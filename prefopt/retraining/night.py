@@ -1,15 +1,16 @@
 """One night: pick up what is new, train a challenger, compare it with the champion, and write down what follows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from prefopt.config import RunConfig, dump_config
 from prefopt.config.retrain import ChampionConfig
 from prefopt.data.storage import Storage
 from prefopt.gate import DECISION, Decision, read_decision
 from prefopt.gate.page import sentence
+from prefopt.hooks import Event, run_hooks
 from prefopt.registry import (
     Action,
     Record,
@@ -29,6 +30,13 @@ from prefopt.stages.keys import NIGHT, STAGES
 
 CONFIG = "night.yaml"
 AUTOMATIC = "prefopt retrain"
+EVENTS: Mapping[Action, Event] = {
+    "promote": "promoted",
+    "propose": "proposed",
+    "reject": "rejected",
+    "hold": "held",
+    "nothing": "nothing",
+}
 
 
 class Watcher(Protocol):
@@ -57,6 +65,17 @@ class NightOutcome:
     record: Record | None = None
     """None where there was nothing to do, and the record before says so already."""
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """In plain values: for hooks and for --json."""
+        return {
+            "action": self.action,
+            "reason": self.reason,
+            "run": self.run,
+            "record": self.record.number if self.record else None,
+            "decision": self.place,
+        }
+
 
 class Night:
     """The next night of a history of champions. Whatever is interrupted goes on from there: a night is its number, and
@@ -84,12 +103,22 @@ class Night:
         meanwhile, and whatever a stage raises.
         """
         with retraining_lock(self._registry.uri, owner=self._by) as lock:
-            history = self._registry.history()
-            check_clock(history, datetime.now(UTC))
-            run_dir = f"{self._place}/nights/{len(history) + 1:04d}"
-            made = self._make(history, run_dir, full=full)
-            lock.check()
-            return self._written(history, made)
+            try:
+                history = self._registry.history()
+                check_clock(history, datetime.now(UTC))
+                run_dir = f"{self._place}/nights/{len(history) + 1:04d}"
+                made = self._make(history, run_dir, full=full)
+                lock.check()
+                outcome = self._written(history, made)
+            except Exception as error:
+                self._tell("failed", {"error": f"{type(error).__name__}: {error}"})
+                raise
+        if outcome.record is not None:
+            self._tell(EVENTS[outcome.action], outcome.told)
+        return outcome
+
+    def _tell(self, event: Event, details: Mapping[str, Any]) -> None:
+        run_hooks(self._config.retrain.hooks, event, {"name": self._config.name, **details})
 
     def _make(self, history: list[Record], run_dir: str, *, full: bool) -> NightOutcome:
         """All of a night but its record."""
