@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from prefopt.config import RunConfig, dump_config
 from prefopt.config.retrain import ChampionConfig
+from prefopt.data.manifest import is_complete, read_manifest
 from prefopt.data.storage import Storage
 from prefopt.gate import DECISION, Decision, read_decision
 from prefopt.gate.page import sentence
@@ -26,10 +27,12 @@ from prefopt.retraining.plan import champion_config, is_full, new_pairs, night_c
 from prefopt.retraining.trail import read_trail
 from prefopt.stages.base import StageOutput
 from prefopt.stages.chain import Chain, StageOutcome
+from prefopt.stages.champion import champion_ingest
 from prefopt.stages.keys import NIGHT, STAGES
 
 CONFIG = "night.yaml"
 AUTOMATIC = "prefopt retrain"
+JUDGED: frozenset[Action] = frozenset({"promote", "propose", "reject", "hold"})
 EVENTS: Mapping[Action, Event] = {
     "promote": "promoted",
     "propose": "proposed",
@@ -126,11 +129,12 @@ class Night:
         trail = read_trail(history)
         full = full or is_full(self._config, champion, trail)
         ingest = self._stages(self._config, run_dir, ["ingest"])["ingest"]
-        seen, new = watermark(ingest), new_pairs(ingest, champion)
-        if new < self._config.retrain.min_pairs:
-            wanted = self._config.retrain.min_pairs
-            reason = f"{new} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
+        seen, known = watermark(ingest), champion_ingest(champion) if champion else None
+        arrived, wanted = new_pairs(ingest, self._last_seen(history) or known), self._config.retrain.min_pairs
+        if arrived < wanted:
+            reason = f"{arrived} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
             return NightOutcome("nothing", reason, run_dir, seen)
+        new = new_pairs(ingest, known)
         config = night_config(self._config, history, trail, champion, new, full=full)
         Storage(run_dir).write_bytes(CONFIG, dump_config(config).encode())
         drift = self._stages(config, run_dir, ["ingest", "inject", "score", "drift"])["drift"]
@@ -141,6 +145,15 @@ class Night:
         decision = read_decision(gate.storage)
         place = f"{gate.storage.uri}/{DECISION}"
         return NightOutcome(self._action(decision), sentence(decision), run_dir, seen, decision, place)
+
+    def _last_seen(self, history: list[Record]) -> StageOutput | None:
+        """The data of the last night that came to a decision: what it has judged is not judged again every night."""
+        for record in reversed(history):
+            if record.action in JUDGED and record.seen:
+                key = record.seen.ingest
+                storage = Storage(f"{self._place}/nights/{record.number:04d}/ingest/{key[:12]}")
+                return StageOutput(storage, read_manifest(storage)) if is_complete(storage, key) else None
+        return None
 
     def _action(self, decision: Decision) -> Action:
         if decision.verdict != "better":

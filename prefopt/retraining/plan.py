@@ -32,13 +32,13 @@ def champion_config(champion: Champion) -> ChampionConfig:
     )
 
 
-def new_pairs(ingest: StageOutput, champion: ChampionConfig | None) -> int:
-    """How many pairs of the training split have a vote that the champion has not seen."""
+def new_pairs(ingest: StageOutput, seen: StageOutput | None) -> int:
+    """How many pairs of the training split have a vote that is not in `seen`, an earlier ingest stage."""
     pairs = read_tables(ingest, "pairs-", ["pair_id", "split"])
     training = pairs.filter(pc.equal(pairs["split"], "train"))["pair_id"]
-    if champion is None:
+    if seen is None:
         return len(training)
-    known = known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), champion)
+    known = known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), seen)
     return int(pc.sum(pc.invert(pc.is_in(training, pa.array(sorted(known), pa.string())))).as_py() or 0)
 
 

@@ -22,10 +22,10 @@ def champion_scales(champion: ChampionConfig) -> Scales:
     return read_scales(_stage(champion, "score", champion.score).storage)
 
 
-def known_pairs(votes: pa.Table, champion: ChampionConfig) -> frozenset[str]:
-    """Pairs of which the champion has seen every vote, from `vote_id` and `pair_id` of all votes."""
-    seen = read_tables(champion_ingest(champion), "votes-", ["vote_id"])["vote_id"].combine_chunks()
-    new = votes.filter(pc.invert(pc.is_in(votes["vote_id"], seen)))["pair_id"].combine_chunks()
+def known_pairs(votes: pa.Table, seen: StageOutput) -> frozenset[str]:
+    """Pairs of which an earlier ingest stage holds every vote, from `vote_id` and `pair_id` of all votes."""
+    before = read_tables(seen, "votes-", ["vote_id"])["vote_id"].combine_chunks()
+    new = votes.filter(pc.invert(pc.is_in(votes["vote_id"], before)))["pair_id"].combine_chunks()
     known = votes.filter(pc.invert(pc.is_in(votes["pair_id"], new)))["pair_id"]
     return frozenset(known.unique().to_pylist())
 

@@ -171,7 +171,7 @@ def _by_age(context: StageContext, pairs: list[HeldoutPair], night: NightConfig)
     if night.champion is None:
         return {"all pairs": pairs}
     votes = read_tables(context.parents["ingest"], "votes-", ["vote_id", "pair_id"])
-    known = known_pairs(votes, night.champion)
+    known = known_pairs(votes, champion_ingest(night.champion))
     ages = {"new pairs": False, "known pairs": True}
     found = {name: [pair for pair in pairs if (pair.pair_id in known) is old] for name, old in ages.items()}
     return {name: chosen for name, chosen in found.items() if chosen}

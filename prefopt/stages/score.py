@@ -28,7 +28,7 @@ from prefopt.scoring.snapshots import implicit_preference, plan_draws
 from prefopt.scoring.tables import reward_table
 from prefopt.scoring.votes import count_votes
 from prefopt.stages.base import StageContext, StageResult, costly_rows
-from prefopt.stages.champion import champion_scales, known_pairs
+from prefopt.stages.champion import champion_ingest, champion_scales, known_pairs
 from prefopt.stages.keys import planned_visits
 from prefopt.stages.relabel import relabelled
 
@@ -157,7 +157,7 @@ def _replay(config: RunConfig, labels: pa.Table) -> Replay | None:
     night = config.night
     if night is None or night.champion is None or night.full:
         return None
-    return Replay(known_pairs(labels, night.champion), night.replay, night.champion.ingest)
+    return Replay(known_pairs(labels, champion_ingest(night.champion)), night.replay, night.champion.ingest)
 
 
 def _votes(labels: pa.Table) -> Iterator[dict[str, Any]]:
