@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from prefopt.config.base import Branch, Count, Share
 
@@ -149,3 +149,13 @@ class IngestConfig(Branch):
     """`full` decodes every image once, so that a truncated file is found here; `header` trusts the bytes."""
     unit_rows: Count = 2_000
     """Rows per work unit: the grain of resuming, and the bound on memory."""
+    withdrawn: str | None = None
+    """A .txt or .csv file, local or s3://, of what may no longer be used: a pair id, an image id or annotator:NAME a
+    line. Its rows go to quarantine."""
+
+    @field_validator("withdrawn")
+    @classmethod
+    def _known_format(cls, path: str | None) -> str | None:
+        if path is not None and not path.endswith((".txt", ".csv")):
+            raise ValueError("must be a file that ends in .txt or .csv")
+        return path

@@ -74,6 +74,7 @@ QUARANTINE_REASONS = (
     "bad_label",
     "missing_field",
     "duplicate_vote",
+    "withdrawn",
 )
 
 LABELS = VOTES.append(pa.field("flipped_by", pa.string()))

@@ -8,6 +8,7 @@ from prefopt.config import RunConfig
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.manifest import Manifest, Rows
 from prefopt.data.storage import Storage
+from prefopt.data.withdrawn import NOTHING, Withdrawn
 
 if TYPE_CHECKING:
     from prefopt.distributed.costly import CostlyRows
@@ -41,6 +42,8 @@ class StageContext:
     """Name, bytes and sha256 of every file, source by source."""
     key: str = ""
     """Of this stage."""
+    withdrawn: Withdrawn = NOTHING
+    """What ingest leaves out."""
 
 
 @dataclass(frozen=True)

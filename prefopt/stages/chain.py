@@ -107,6 +107,7 @@ class Chain:
             progress=self._progress,
             source_digests=self._outside.source_digests,
             key=self._keys[stage],
+            withdrawn=self._outside.withdrawn,
         )
 
     def _execute(self, spec: StageSpec, context: StageContext) -> None:

@@ -14,7 +14,8 @@ from prefopt.data.manifest import Rows
 from prefopt.data.schema import QUARANTINE, SOURCES
 from prefopt.data.sources import open_source
 from prefopt.data.storage import Storage
-from prefopt.distributed.ingest import FirstPrompts, MergeImages, MergePairs, ScanRows, SourceDigest, spread_to_test
+from prefopt.distributed.ingest import MergeImages, MergePairs, spread_to_test
+from prefopt.distributed.scan import FirstPrompts, ScanRows, SourceDigest
 from prefopt.distributed.units import Unit, UnitWorker, run_units
 from prefopt.errors import InputError
 from prefopt.stages.base import StageContext, StageResult
@@ -48,7 +49,8 @@ def run(context: StageContext) -> StageResult:
         places = sorted({place for receipt in found for place in receipt["places"]})
         last_place = places[: context.config.limit][-1] if places else 0.0
     digests = tuple(map(SourceDigest.of, sources, context.source_digests))
-    scanned = units("rows", scan, partial(ScanRows, sources, digests, config, work, context.store, last_place))
+    scan_rows = partial(ScanRows, sources, digests, config, work, context.store, last_place, context.withdrawn)
+    scanned = units("rows", scan, scan_rows)
     _log_work(context, scanned)
     votes = sum(receipt["votes"] for receipt in scanned)
     refused = sum(receipt["refused"] for receipt in scanned)

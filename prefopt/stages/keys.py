@@ -6,6 +6,7 @@ from typing import Any
 
 from prefopt.config import RunConfig, evaluate, gate, score, train
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.data.withdrawn import NOTHING, Withdrawn
 from prefopt.models.identity import model_digest, vae_digest
 from prefopt.models.sources import (
     TrainingWeights,
@@ -37,6 +38,10 @@ class Outside:
     source_digests: list[Any]
     prompt_digests: list[Any] = field(default_factory=list)
     """Of the files of every prompt set."""
+    withdrawn: Withdrawn = NOTHING
+    """What ingest leaves out: what the config's file lists, and what was forgotten in the store."""
+    withdrawn_key: str | None = None
+    """Of what the config's file lists, and of what was forgotten and had rows in these sources; None for nothing."""
 
     def model(self, config: RunConfig) -> dict[str, str]:
         """Digests of the base model and of the VAE that goes with it."""
@@ -66,9 +71,10 @@ def planned_visits(config: RunConfig) -> int:
 
 
 def _ingest(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
-    branch = config.ingest.model_dump(mode="json", exclude={"sources"})
+    branch = config.ingest.model_dump(mode="json", exclude={"sources", "withdrawn"})
     maps = [source.model_dump(mode="json", exclude=_SOURCE_PLACES) for source in outside.sources]
-    return {**branch, "limit": config.limit, "maps": maps, "sources": outside.source_digests}
+    withdrawn = {"withdrawn": outside.withdrawn_key} if outside.withdrawn_key else {}
+    return {**branch, **withdrawn, "limit": config.limit, "maps": maps, "sources": outside.source_digests}
 
 
 def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from prefopt.data.ids import canonical_hash
 from prefopt.data.sources import open_source
 from prefopt.data.sources.files import ImageFiles
 from prefopt.data.storage import Storage
+from prefopt.data.withdrawn import Withdrawn, read_store_list, read_withdrawn
 from prefopt.prompts import open_prompt_set, read_prompts
 from prefopt.stages.keys import Outside
 from prefopt.world import WORLD_VERSION
@@ -29,16 +30,31 @@ def look_outside(config: RunConfig, store: Storage) -> Outside:
     """Write out an embedded world if one is a source, digest every source file, and check and digest prompt sets.
 
     Digests are remembered in the store by size and modification time. InputError if a source has no files, or a prompt
-    set cannot be read: that is found before the first stage, not after training.
+    set or a list of what is withdrawn cannot be read: that is found before the first stage, not after training.
     """
     sources = tuple(_settled(source, store) for source in config.ingest.sources)
     memory = json.loads(store.read_bytes(_MEMORY)) if store.exists(_MEMORY) else {}
     seen = dict(memory)
     digests = [_source_digests(source, seen) for source in sources]
+    withdrawn, key = _withdrawn(config, store, digests)
     prompts = [_prompt_digests(chosen, config.ingest.limits, seen) for chosen in config.evaluate.prompt_sets]
     if seen != memory:
         store.write_bytes(_MEMORY, json.dumps(seen, sort_keys=True).encode())
-    return Outside(sources, digests, prompts)
+    return Outside(sources, digests, prompts, withdrawn, key)
+
+
+def _withdrawn(config: RunConfig, store: Storage, digests: list[list[Any]]) -> tuple[Withdrawn, str | None]:
+    """What ingest leaves out, and what of it belongs to ingest's key.
+
+    What was forgotten in the store is part of the key only where it had rows in these sources: to forget one pair
+    changes no other data set's key. A row of it that comes back in a file that nobody had read then is left out too.
+    """
+    if not config.ingest.sources:
+        return Withdrawn(), None
+    listed = read_withdrawn(config.ingest.withdrawn) if config.ingest.withdrawn else Withdrawn()
+    forgotten = read_store_list(store)
+    files = (sha256 for of_source in digests for _, _, sha256 in of_source)
+    return listed | forgotten.all, (listed | forgotten.touching(files)).key
 
 
 def _settled(source: SourceConfig, store: Storage) -> SourceConfig:

@@ -193,7 +193,7 @@ def test_every_fault_has_its_reason(tmp_path: Path) -> None:
     counts = {reason: len(some) for reason, some in faults.items()}
     counts["duplicate_vote"] = 1
     assert refused(output) == counts
-    assert set(counts) == set(QUARANTINE_REASONS)
+    assert {*counts, "withdrawn"} == set(QUARANTINE_REASONS)
     assert {f"quarantined_{reason}": n for reason, n in counts.items()}.items() <= output.manifest.summary.items()
     places = {row["source_row"]: row for row in table(output, "quarantine")}
     assert places[0]["source_file"] == "x.parquet"
@@ -377,15 +377,16 @@ def bucket() -> Iterator[str]:
 def test_an_object_store_holds_the_data_the_store_and_the_run(tmp_path: Path, bucket: str) -> None:
     """The scan itself runs in this process: Ray's workers were started without this object store's address."""
     from prefopt.data.storage import Storage
-    from prefopt.distributed.ingest import ScanRows
+    from prefopt.distributed.scan import ScanRows, SourceDigest
     from prefopt.stages.ingest import _scan_units
 
     write_dataset(tmp_path / "data", pairs=8, seed=0)
     for path in (tmp_path / "data").iterdir():
         boto3.client("s3").upload_file(str(path), BUCKET, f"whole/{path.name}")
     config = small_config(tmp_path, [{**PICKAPIC, "path": f"{bucket}/whole"}])
-    work = Storage(f"{bucket}/run/work")
-    scan = ScanRows(config.ingest.sources, config.ingest, work, None)
+    work, store = Storage(f"{bucket}/run/work"), Storage(f"{bucket}/store")
+    digest = SourceDigest({path.name: "0" * 64 for path in (tmp_path / "data").iterdir()}, None)
+    scan = ScanRows(config.ingest.sources, (digest,), config.ingest, work, store, None)
     receipts = [scan(unit.payload) for unit in _scan_units(config.ingest.sources, 100)]
     assert sum(receipt["votes"] for receipt in receipts) >= 8
     assert work.files("votes") == ["votes/00000.parquet"]
