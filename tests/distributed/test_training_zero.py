@@ -112,7 +112,10 @@ def test_bf16_runs_sharded(lab: Lab, tmp_path: Path, zero: int) -> None:
 
 @pytest.mark.parametrize(
     ("method", "zero", "lr", "budget"),
-    [*(("full", zero, 0.03, 0.15) for zero in (0, 1, 2, 3)), ("lora", 3, 0.4, 0.01)],
+    [
+        *(("full", zero, 0.03, 0.15) for zero in (0, 1, 2, 3)),
+        pytest.param("lora", 3, 0.4, 0.01, marks=pytest.mark.matrix),
+    ],
 )
 def test_a_roll_back_returns_to_the_weights_of_its_checkpoint(
     lab: Lab, tmp_path: Path, method: str, zero: int, lr: float, budget: float

@@ -24,8 +24,9 @@ KILLS = {
     "evaluate": r"evaluate: images [1-9]",
 }
 """Stage, in order, to the progress line at which the command is killed."""
-RARE = ("ingest", "inject", "card")
-"""Stages that `make test-matrix` alone kills: their units are done as those of score are."""
+RARE = ("ingest", "inject", "card", "train")
+"""Stages that `make test-matrix` alone kills: their units are done as those of score are, and the damaged checkpoint's
+test kills train."""
 
 
 def setting(place: Path, data: Path) -> Path:

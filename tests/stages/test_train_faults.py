@@ -32,6 +32,7 @@ def made(undisturbed: Path) -> dict[str, str]:
     return digests(output(undisturbed, "undisturbed"))
 
 
+@pytest.mark.matrix
 def test_killed_with_all_its_processes_it_resumes_to_the_same_bytes(undisturbed: Path) -> None:
     process, place = start_training(undisturbed, "killed"), output(undisturbed, "killed")
     wait_for(lambda: checkpoints(place), process)
@@ -53,6 +54,7 @@ def test_a_killed_driver_is_started_again_at_once(undisturbed: Path) -> None:
     assert digests(place) == made(undisturbed)
 
 
+@pytest.mark.matrix
 def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path) -> None:
     """The first one, which writes what all share; another one is lost in test_training_equivalence.py."""
     process, place = start_training(undisturbed, "lost"), output(undisturbed, "lost")
@@ -62,7 +64,8 @@ def test_a_lost_worker_restarts_from_the_newest_checkpoint(undisturbed: Path) ->
     assert digests(place) == made(undisturbed)
 
 
-@pytest.mark.parametrize("hold", [pytest.param("manifest.json", marks=pytest.mark.matrix), "part-00001.json"])
+@pytest.mark.matrix
+@pytest.mark.parametrize("hold", ["manifest.json", "part-00001.json"])
 def test_killed_while_a_checkpoint_is_stored(undisturbed: Path, hold: str) -> None:
     """Training goes on meanwhile, to the next checkpoint; the unfinished one is never resumed from."""
     name = hold.split(".")[0]
