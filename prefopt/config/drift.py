@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefopt.config.base import Branch, Count, Share
 
@@ -37,3 +37,13 @@ class DriftConfig(Branch):
     """By how much fewer labels agree with the soft preference (alpha), or else with the panel's majority."""
     minority: Bounds = Bounds(warn=0.1)
     """By how much the mean minority metric u of the labels rises."""
+
+    @model_validator(mode="after")
+    def _p_can_be_reached(self) -> "DriftConfig":
+        least = 5.0 / (self.permutations + 1)
+        if least >= self.p:
+            raise ValueError(
+                f"with {self.permutations} permutations a corrected p is never below {least:.3g}, so that no signal can"
+                f" reach {self.p:g}: raise permutations to {round(5.0 / self.p)} or more"
+            )
+        return self

@@ -65,8 +65,8 @@ class Decision(_Strict):
     checks: list[Check]
     """The first is the win rate."""
     audit: Audit | None
-    drift: str
-    """What the drift check advised."""
+    drift: list[str]
+    """What the drift check said, in sentences."""
     keys: dict[str, str]
     """Of the stages that the figures come from."""
 

@@ -9,6 +9,7 @@ from prefopt.config import RunConfig, dump_config
 from prefopt.config.retrain import ChampionConfig
 from prefopt.data.manifest import is_complete, read_manifest
 from prefopt.data.storage import Storage
+from prefopt.drift.records import read_drift
 from prefopt.gate import DECISION, Decision, read_decision
 from prefopt.gate.page import sentence
 from prefopt.hooks import Event, run_hooks
@@ -138,9 +139,9 @@ class Night:
         config = night_config(self._config, history, trail, champion, new, full=full)
         Storage(run_dir).write_bytes(CONFIG, dump_config(config).encode())
         drift = self._stages(config, run_dir, ["ingest", "inject", "score", "drift"])["drift"]
-        if drift.manifest.summary.get("action") == "hold":
-            told = f"The drift check holds the night back. {drift.manifest.summary.get('reason', '')}"
-            return NightOutcome("hold", told.strip(), run_dir, seen)
+        advice = read_drift(drift.storage)
+        if advice.action == "hold":
+            return NightOutcome("hold", " ".join(advice.sentences), run_dir, seen)
         gate = self._stages(config, run_dir, ["train", "evaluate", "gate"])["gate"]
         decision = read_decision(gate.storage)
         place = f"{gate.storage.uri}/{DECISION}"

@@ -14,6 +14,7 @@ from prefopt.config.evaluate import BASE, CHAMPION, TUNED
 from prefopt.config.retrain import NightConfig
 from prefopt.data.manifest import Rows
 from prefopt.data.tables import read_tables
+from prefopt.drift.records import read_drift
 from prefopt.evaluation.accuracy import HeldoutPair
 from prefopt.evaluation.groups import GroupVote
 from prefopt.evaluation.significance import decided
@@ -44,7 +45,7 @@ def run(context: StageContext) -> StageResult:
         verdict=verdict_of(checks),
         checks=checks,
         audit=drawn.audit(night.audited),
-        drift=str(parents["drift"].manifest.summary.get("action", "train")),
+        drift=read_drift(parents["drift"].storage).sentences,
         keys={name: parent.manifest.key for name, parent in parents.items() if name != "train"},
     )
     context.output.write_bytes(DECISION, encoded(decision))

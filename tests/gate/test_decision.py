@@ -40,7 +40,7 @@ def made(*checks: Check, **fields: Any) -> Decision:
         "verdict": verdict_of(checks),
         "checks": list(checks),
         "audit": None,
-        "drift": "train",
+        "drift": ["Train: nothing speaks against it."],
         "keys": {"evaluate": "d" * 64},
     }
     return Decision(**{**given, **fields})

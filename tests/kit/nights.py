@@ -60,7 +60,7 @@ def made_decision(place: Path, *, better: bool = True, full: bool = False, audit
         verdict="better" if better else "not_better",
         checks=[check],
         audit=_audit(*audit) if audit else None,
-        drift="train",
+        drift=[],
         keys={},
     )
     place.mkdir(parents=True)
