@@ -21,7 +21,7 @@ from prefopt.config.ingest import Split
 from prefopt.data.canonical import split_of
 from prefopt.data.ids import row_rng
 from prefopt.data.storage import Storage
-from prefopt.registry import ConflictError, Registry
+from prefopt.registry import LockedError, Registry
 from prefopt.retraining import Night, NightOutcome
 from prefopt.stages.chain import StageOutcome
 from prefopt.stages.keys import NIGHT
@@ -87,14 +87,14 @@ class Crash(Exception):
 
 
 class Watcher:
-    """Says nothing, and may crash before a stage begins."""
+    """Says nothing, and does something before a stage begins."""
 
-    def __init__(self, crash_at: str | None = None) -> None:
-        self._crash_at = crash_at
+    def __init__(self, at: str | None, act: Callable[[], object]) -> None:
+        self._at, self._act = at, act
 
     def begin(self, stage: str) -> None:
-        if stage == self._crash_at:
-            raise Crash(stage)
+        if stage == self._at:
+            self._act()
 
     def progress(self, done: int, total: int, what: str, how: str = "") -> None:
         """Nothing."""
@@ -165,6 +165,10 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
     return made
 
 
+def _crash() -> None:
+    raise Crash
+
+
 class Nights:
     """A place where nights are played, and what they cost."""
 
@@ -172,28 +176,30 @@ class Nights:
         self._place, self._config, self._start_engine = place, config, start_engine
         self.registry = Registry(f"{place}/registry")
 
-    def night(self, crash_at: str | None = None) -> Night:
-        """The next one."""
-        return Night(self._config, str(self._place), start_engine=self._start_engine, watcher=Watcher(crash_at))
+    def night(self, at: str | None = None, act: Callable[[], object] = lambda: None) -> Night:
+        """The next one, in which `act` happens before a stage."""
+        return Night(self._config, str(self._place), start_engine=self._start_engine, watcher=Watcher(at, act))
 
     def play(self, number: int, day: Day, *, full: bool = False) -> Told:
         """One day's data and its night."""
         write_day(self._place / "data" / f"day-{number:02d}", number, day)
         if day.withdrawn:
             self._withdraw(day.withdrawn)
-        before, crashes, refused = self._stored(), 0, ""
+        before, crashes = self._stored(), 0
+        refused: list[str] = []
         for stage in NIGHT if day.crashes else ():
             try:
-                self.night(crash_at=stage).run(full=full)
+                self.night(stage, _crash).run(full=full)
             except Crash:
                 crashes += 1
-        second = self.night() if day.twice else None
-        outcome = self.night().run(full=full)
-        if second is not None:
+
+        def meanwhile() -> None:
             try:
-                second.run(full=full)
-            except ConflictError as error:
-                refused = str(error)
+                self.night().run(full=full)
+            except LockedError as error:
+                refused.append(str(error))
+
+        outcome = self.night("train" if day.twice else None, meanwhile).run(full=full)
         after = self._stored()
         champion = self.registry.champion()
         return Told(
@@ -203,7 +209,7 @@ class Nights:
             action=outcome.action,
             reason=outcome.reason,
             crashes=crashes,
-            refused=refused,
+            refused=" ".join(refused),
             rewards=after["rewards"] - before["rewards"],
             latents=after["latents"] - before["latents"],
             champion=champion.train if champion else "",
