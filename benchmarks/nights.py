@@ -25,6 +25,7 @@ from prefopt.registry import LockedError, Registry
 from prefopt.retraining import Night, NightOutcome
 from prefopt.stages.chain import StageOutcome
 from prefopt.stages.keys import NIGHT
+from prefopt.world.annotators import DEFAULT_SHARES
 from prefopt.world.dataset import SCHEMA, write_dataset
 from prefopt.world.scenes import all_prompts
 
@@ -107,8 +108,8 @@ def write_day(place: Path, number: int, day: Day) -> None:
     """The day's file of votes, by the same people as every day's."""
     if not day.pairs or place.exists():
         return
-    shares = {"shares": day.shares} if day.shares else {}
-    write_dataset(place, pairs=day.pairs, seed=1000 + number, people_seed=0, day=number, **shares)
+    shares = day.shares or DEFAULT_SHARES
+    write_dataset(place, pairs=day.pairs, seed=1000 + number, people_seed=0, day=number, shares=shares)
     if day.flipped:
         (file,) = place.glob("*.parquet")
         rows = pq.read_table(file).to_pylist()
@@ -211,7 +212,7 @@ class Nights:
             crashes=crashes,
             refused=" ".join(refused),
             rewards=after["rewards"] - before["rewards"],
-            latents=after["latents"] - before["latents"],
+            latents=after["x0"] - before["x0"],
             champion=champion.train if champion else "",
             **self._measured(outcome),
         )
@@ -235,7 +236,7 @@ class Nights:
         store = Path(self._config.store)
         return {
             kind: sum(pq.read_metadata(file).num_rows for file in (store / kind).rglob("*.parquet"))
-            for kind in ("rewards", "latents")
+            for kind in ("rewards", "x0")
         }
 
     def _withdraw(self, count: int) -> None:

@@ -1,5 +1,6 @@
 """Ten days of new data, each with its night: what goes wrong in production goes wrong here."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_no_champion_is_worse_than_the_one_before_it(nights: Nights, told: list[
     """By its own win rate over the champion, which the gate has tested, and by that over the base, up to the gate's
     tolerance."""
     rates = [day.win_rate["value"] for day in told if day.action == "promote"]
-    for before, after in zip(rates, rates[1:], strict=False):
+    for before, after in itertools.pairwise(rates):
         assert before is not None
         assert after is not None
         assert after >= before - 0.1
