@@ -7,7 +7,7 @@ import pytest
 
 from prefopt.errors import InputError
 from prefopt.models.sources import find_weights
-from prefopt.registry import champion_of, check_champion
+from prefopt.registry import champion_of, check_champion, promotable
 from tests.kit.evaluation import evaluation_context
 
 
@@ -38,7 +38,7 @@ def test_a_changed_or_missing_file_is_named(run: Path) -> None:
     with pytest.raises(InputError, match=r"not what was promoted: model/unet/.*content differs.*rollback"):
         check_champion(made)
     weights.unlink()
-    with pytest.raises(InputError, match=r"not in .* any more"):
+    with pytest.raises(InputError, match=r"its train stage is not there any more.*rollback NUMBER"):
         check_champion(made)
     weights.write_bytes(before)
     check_champion(made)
@@ -47,3 +47,13 @@ def test_a_changed_or_missing_file_is_named(run: Path) -> None:
 def test_a_run_without_a_model_cannot_be_promoted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished train stage"):
         champion_of(str(tmp_path))
+
+
+def test_only_a_model_whose_files_verify_is_promotable(run: Path) -> None:
+    made = promotable(str(run))
+    assert made == champion_of(str(run))
+    weights = run / "train" / made.train[:12] / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"not what its training wrote: model/unet/.*It was not promoted"):
+        promotable(str(run))
