@@ -85,8 +85,9 @@ def total_variation(known: Floats, new: Floats) -> Floats:
 def swapped(kinds: Ints, people: Ints, new: Bools, chance: Chance) -> Floats:
     """[permutations + 1] distances, first as it is, then with annotators' shares of both sides swapped.
 
-    Votes [n] are of `kinds` and by `people`, numbered from 0. Shares are brought back to a sum of 1; if all votes
-    come to lie on one side, the distance is 1.
+    Votes [n] are of `kinds` and by `people`, numbered from 0. Shares are brought back to a sum of 1; if all votes come
+    to lie on one side, the distance is 1. The test is not exact, since a side's shares hang together: where a few
+    annotators give most votes, p is somewhat too small (docs/results/drift.md).
     """
     apart = np.zeros((people.max() + 1, kinds.max() + 1))
     np.add.at(apart, (people, kinds), np.where(new, -1.0 / new.sum(), 1.0 / (~new).sum()))
