@@ -144,7 +144,7 @@ class Night:
             return NightOutcome("hold", " ".join(advice.sentences), run_dir, seen)
         gate = self._stages(config, run_dir, ["train", "evaluate", "gate"])["gate"]
         decision = read_decision(gate.storage)
-        place = f"{gate.storage.uri}/{DECISION}"
+        place = gate.storage.path(DECISION) if gate.storage.local else f"{gate.storage.uri}/{DECISION}"
         return NightOutcome(self._action(decision), sentence(decision), run_dir, seen, decision, place)
 
     def _last_seen(self, history: list[Record]) -> StageOutput | None:
