@@ -7,6 +7,7 @@ once, one with a request to delete. Beside it, on request, a full retraining on 
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from prefopt.world.annotators import DEFAULT_SHARES
 from prefopt.world.dataset import SCHEMA, write_dataset
 from prefopt.world.scenes import all_prompts
 
+VISITS = 6.0
+"""Of each new pair; the first day's training and every full one visit each pair as often."""
 SHIFTED = {"majority": 0.4, "noir": 0.5, "ornate": 0.06, "careless": 0.04}
 
 
@@ -47,7 +50,7 @@ class Day:
 
 
 DAYS = (
-    Day("the first data", pairs=400),
+    Day("the first data", pairs=200),
     Day("an ordinary day"),
     Day("crashes before every stage", crashes=True),
     Day("40 % of labels flipped", flipped=0.4),
@@ -142,7 +145,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
         },
         "train": {
             "method": "full",
-            "steps": 60,
+            "steps": 25,
             "global_batch": 32,
             "micro_batch": 16,
             "optimizer": {"lr": 5.0e-5, "warmup_steps": 5},
@@ -159,7 +162,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
             "rewards": ["world/true", "world/style"],
         },
         "gate": {"mode": "auto", "audit": {"reward": "world/style", "prompt_set": "audit"}},
-        "retrain": {"visits_per_pair": 4.0},
+        "retrain": {"visits_per_pair": VISITS},
     }
     for name, branch in branches.items():
         made[name] = {**made.get(name, {}), **branch} if isinstance(branch, dict) else branch
@@ -180,6 +183,13 @@ class Nights:
     def night(self, at: str | None = None, act: Callable[[], object] = lambda: None) -> Night:
         """The next one, in which `act` happens before a stage."""
         return Night(self._config, str(self._place), start_engine=self._start_engine, watcher=Watcher(at, act))
+
+    def lengthen(self, pairs: int) -> None:
+        """Let a training from the base visit each of so many pairs as often as a night visits new ones."""
+        train = self._config.train
+        training = pairs * (1.0 - self._config.ingest.split.validation - self._config.ingest.split.test)
+        steps = math.ceil(training * VISITS / train.global_batch)
+        self._config = self._config.model_copy(update={"train": train.model_copy(update={"steps": steps})})
 
     def play(self, number: int, day: Day, *, full: bool = False) -> Told:
         """One day's data and its night."""
@@ -278,6 +288,8 @@ def play(nights: Nights, days: Sequence[Day], *, full: bool = False) -> list[Tol
     print(HEADER, flush=True)
     told = []
     for number, day in enumerate(days):
+        if full:
+            nights.lengthen(sum(before.pairs for before in days[: number + 1]))
         told.append(nights.play(number, day, full=full))
         print(as_row(told[-1]), flush=True)
     return told
