@@ -126,13 +126,11 @@ def _accuracies(context: StageContext, night: NightConfig) -> list[Check]:
     config, evaluate = context.config, context.parents["evaluate"]
     ingest = context.parents["ingest"]
     pairs, votes = heldout_votes(ingest, split_pairs(ingest, config.evaluate)[0], config)
-    trained = _trained_pairs(night)
-    pairs = [pair for pair in pairs if pair.pair_id not in trained]
-    votes = [vote for vote in votes if vote.pair_id not in trained]
-    if not pairs:
-        return []
     files = evaluate.manifest.files_like("accuracy-")
     mine, theirs = (heldout_gaps(evaluate.storage, files, model) for model in (TUNED, CHAMPION))
+    telling = mine.keys() - _trained_pairs(night)
+    pairs = [pair for pair in pairs if pair.pair_id in telling]
+    votes = [vote for vote in votes if vote.pair_id in telling]
     if night.champion is None:
         theirs = {pair: np.zeros_like(gaps) for pair, gaps in mine.items()}
     how = Resampling(config.evaluate.bootstrap, config.evaluate.seed)
@@ -170,7 +168,7 @@ def _trained_pairs(night: NightConfig) -> set[str]:
 
 def _by_age(context: StageContext, pairs: list[HeldoutPair], night: NightConfig) -> dict[str, list[HeldoutPair]]:
     if night.champion is None:
-        return {"all pairs": pairs}
+        return {"all pairs": pairs} if pairs else {}
     votes = read_tables(context.parents["ingest"], "votes-", ["vote_id", "pair_id"])
     known = known_pairs(votes, champion_ingest(night.champion))
     ages = {"new pairs": False, "known pairs": True}
