@@ -58,7 +58,7 @@ def pooled(latents: NDArray[np.floating], height: int, width: int) -> NDArray[np
     """[n, C * height * width] means over a grid, of latents [n, C, H, W] that are at least as large."""
     rows, columns = _bins(latents.shape[2], height), _bins(latents.shape[3], width)
     grid = np.einsum("hH,ncHW,wW->nchw", rows, latents, columns, optimize=True)
-    return grid.reshape(len(latents), -1)
+    return grid.reshape(len(latents), latents.shape[1] * height * width)
 
 
 def _bins(size: int, count: int) -> Floats:
