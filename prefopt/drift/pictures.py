@@ -73,8 +73,8 @@ def _bins(size: int, count: int) -> Floats:
 def image_drift(pictures: Pictures, chance: Chance) -> Finding:
     """The energy distance of the two sides' images beyond what chance gives, in units of the known side's spread.
 
-    The squared distance is 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo 2013, J. Stat. Plan. Inference 143,
-    eq. 2) over all images, the spread the mean distance between two known ones. The value is the root of (squared
+    The squared distance is 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo 2013, J. Stat. Plan. Inference
+    143) over all images, the spread the mean distance between two known ones. The value is the root of (squared
     distance less its mean under chance) / spread: with few images the distance is above 0 by chance, and what chance
     adds, it adds to the square. Latents are taken as they are, not brought to one length: that would hide a change of
     contrast, and the division by the spread makes the value free of units.
