@@ -6,6 +6,7 @@ python benchmarks/drift.py --json
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -179,6 +180,8 @@ def run_trials(name: str, known: Side, new: Side, trials: int) -> Rates:
     measured = {signal: column for signal, column in columns.items() if column.size}
     spoke = {signal: float(column[3].mean()) for signal, column in measured.items()}
     spoke["any"] = float(np.mean([any(cells[3] for cells in row.values()) for row in rows]))
+    low = [f"{signal} {float((column[0] < 0.05).mean()):.3f}" for signal, column in measured.items()]
+    print(f"{name}: p below 0.05: {', '.join(low)}", file=sys.stderr, flush=True)
     return Rates(
         {signal: float((column[0] < 0.05).mean()) for signal, column in measured.items()},
         {signal: float((column[0] < 0.01).mean()) for signal, column in measured.items()},

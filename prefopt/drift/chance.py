@@ -2,8 +2,8 @@
 
 Rows of one prompt are alike, so that a test which moves single rows would see drift where there is none. A prompt that
 one side alone has therefore moves as a whole; one that both have stays on both, and its pairs change places among
-themselves. If new data are like known data, both leave every distribution as it is, so that the tests are exact.
-Source: prefopt; the restricted permutations are those of any text on exchangeability.
+themselves. If new data are like known data, both leave every distribution as it is, so that the tests are exact; that
+of annotators, who vote on both sides, is not (`people.swapped`). Source: prefopt.
 """
 
 from collections.abc import Sequence

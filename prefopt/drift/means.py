@@ -66,7 +66,10 @@ def rise_p(labels: Labels, chance: Chance, signal: str) -> float:
     each prompt than the other (Chung and Romano 2013, arXiv 1304.5939).
     """
     units = units_of(labels.prompts, labels.pairs, labels.new)
-    sums, counts = np.bincount(units.of_row, weights=labels.values), np.bincount(units.of_row).astype(np.float64)
+    sums, counts = (
+        np.bincount(units.of_row, weights=weights).astype(np.float64)
+        for weights in (labels.values, np.ones_like(labels.values))
+    )
     return chance_p(studentised(sums, counts, shuffles(units, chance, signal)))
 
 

@@ -46,14 +46,14 @@ def annotator_drift(voters: Voters, chance: Chance) -> Finding:
     grouped = any(voters.groups)
     if not grouped and not any(voters.annotators):
         return Unmeasured("no vote names an annotator or a group")
-    named = np.array([bool(annotator) or grouped for annotator in voters.annotators], dtype=bool)
-    new = voters.new[named]
+    rows = [row for row, annotator in enumerate(voters.annotators) if annotator or grouped]
+    new = voters.new[rows]
     missing = too_few("votes", int((~new).sum()), int(new.sum()))
     if missing:
         return missing
     of_vote = [group or NO_GROUP for group in voters.groups] if grouped else voters.annotators
-    kinds = codes([of_vote[row] for row in np.flatnonzero(named)])
-    people = _clusters([voters.annotators[row] for row in np.flatnonzero(named)])
+    kinds = codes([of_vote[row] for row in rows])
+    people = _clusters([voters.annotators[row] for row in rows])
     clustered = grouped and bool(np.bincount(people).max() > 1)
     found = swapped(kinds, people, new, chance) if clustered else dealt(kinds, new, chance)
     return Measured(

@@ -58,7 +58,7 @@ def pooled(latents: NDArray[np.floating], height: int, width: int) -> NDArray[np
     """[n, C * height * width] means over a grid, of latents [n, C, H, W] that are at least as large."""
     rows, columns = _bins(latents.shape[2], height), _bins(latents.shape[3], width)
     grid = np.einsum("hH,ncHW,wW->nchw", rows, latents, columns, optimize=True)
-    return grid.reshape(len(latents), -1)
+    return np.asarray(grid).reshape(len(latents), latents.shape[1] * height * width)
 
 
 def _bins(size: int, count: int) -> Floats:
@@ -73,8 +73,8 @@ def _bins(size: int, count: int) -> Floats:
 def image_drift(pictures: Pictures, chance: Chance) -> Finding:
     """The energy distance of the two sides' images beyond what chance gives, in units of the known side's spread.
 
-    The squared distance is 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo 2013, J. Stat. Plan. Inference 143,
-    eq. 2) over all images, the spread the mean distance between two known ones. The value is the root of (squared
+    The squared distance is 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo 2013, J. Stat. Plan. Inference
+    143) over all images, the spread the mean distance between two known ones. The value is the root of (squared
     distance less its mean under chance) / spread: with few images the distance is above 0 by chance, and what chance
     adds, it adds to the square. Latents are taken as they are, not brought to one length: that would hide a change of
     contrast, and the division by the spread makes the value free of units.
@@ -85,7 +85,7 @@ def image_drift(pictures: Pictures, chance: Chance) -> Finding:
         return missing
     units = units_of(pictures.prompts, pictures.pairs, pictures.new)
     sums = distance_sums(pictures.vectors.reshape(2 * len(pictures.new), -1), np.repeat(units.of_row, 2))
-    sizes = 2.0 * np.bincount(units.of_row)
+    sizes = 2.0 * np.bincount(units.of_row).astype(np.float64)
     known = ~units.new
     spread = float(sums[np.ix_(known, known)].sum()) / (counts[0] * (counts[0] - 1.0))
     if not spread > 0.0:

@@ -60,7 +60,7 @@ def word_shares(prompts: Sequence[str]) -> sparse.csr_array:
 
 
 def jensen_shannon(first: Floats, second: Floats) -> Floats:
-    """The divergence, in bits, of distributions [..., words]. Source: Lin 1991, IEEE Trans. Inf. Theory 37(1), 3.4."""
+    """The divergence, in bits, of distributions [..., words]. Source: Lin 1991, IEEE Trans. Inf. Theory 37(1)."""
     middle = entr((first + second) / 2.0).sum(axis=-1)
     apart = middle - (entr(first).sum(axis=-1) + entr(second).sum(axis=-1)) / 2.0
     return np.maximum(np.asarray(apart / np.log(2.0), dtype=np.float64), 0.0)
