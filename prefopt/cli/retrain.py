@@ -1,6 +1,7 @@
 """`prefopt retrain`, its two stages of its own, and `prefopt promote`."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,23 +34,44 @@ STAGE_HELP = {
 }
 
 
+class Step(StrEnum):
+    """A part of a night, for pipelines that run its stages one by one."""
+
+    PLAN = "plan"
+    DECIDE = "decide"
+
+
 def retrain(
     config: ConfigPath,
     run_dir: RunDir = None,
     full: Annotated[bool, typer.Option("--full", help="Train from the base on all pairs, due or not.")] = False,
+    only: Annotated[
+        Step | None,
+        typer.Option("--only", help="plan: read new data and write night.yaml; decide: conclude from its stages."),
+    ] = None,
     set_: Overrides = None,
     json_: AsJson = False,
     ray_address: RayAddress = None,
     debug: Debug = False,
 ) -> None:
     """Pick up new data, train a challenger from the champion, compare, and promote, propose or reject it."""
-    from prefopt.retraining import Night
+    from prefopt.retraining import Night, Plan
 
     tree, place = configure(config, run_dir, set_, None, ray_address)
     with Reporter() as reporter, engine(tree, debug) as start:
-        outcome = Night(tree, place, start_engine=start, watcher=reporter).run(full=full)
+        outcome: NightOutcome | Plan
+        night = Night(tree, place, start_engine=start, watcher=reporter)
+        match only:
+            case Step.PLAN:
+                outcome = night.plan(full=full)
+            case Step.DECIDE:
+                outcome = night.decide()
+            case None:
+                outcome = night.run(full=full)
     if json_:
         print_json(outcome.told)
+    elif isinstance(outcome, Plan):
+        typer.echo(f"Planned: {outcome.run_dir}/night.yaml")
     else:
         typer.echo("\n".join(_lines(outcome)))
 

@@ -1,15 +1,19 @@
 """One night: pick up what is new, train a challenger, compare it with the champion, and write down what follows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from prefopt.config import RunConfig, dump_config
+import yaml
+
+from prefopt.config import RunConfig, dump_config, parse_config
 from prefopt.config.retrain import ChampionConfig
 from prefopt.data.manifest import is_complete, read_manifest
 from prefopt.data.storage import Storage
 from prefopt.drift.records import read_drift
+from prefopt.errors import InputError
 from prefopt.gate import DECISION, Decision, read_decision
 from prefopt.gate.page import sentence
 from prefopt.hooks import Event, run_hooks
@@ -17,6 +21,7 @@ from prefopt.registry import (
     Action,
     Record,
     Registry,
+    RetrainingLock,
     Watermark,
     champion_of,
     check_champion,
@@ -81,6 +86,19 @@ class NightOutcome:
         }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A night whose data are known."""
+
+    config: RunConfig
+    run_dir: str
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """In plain values, for --json."""
+        return {"action": "train", "run": self.run_dir, "config": f"{self.run_dir}/{CONFIG}"}
+
+
 class Night:
     """The next night of a history of champions. Whatever is interrupted goes on from there: a night is its number, and
     nothing counts before its record is written."""
@@ -106,46 +124,82 @@ class Night:
         champion's files are gone or differ from what was promoted, ConflictError if another decision was written
         meanwhile, and whatever a stage raises.
         """
+        with self._guarded() as (lock, history):
+            planned = self._planned(history, full=full)
+            made = self._judged(planned) if isinstance(planned, Plan) else planned
+            lock.check()
+            return self._written(history, made)
+
+    def plan(self, *, full: bool = False) -> Plan | NightOutcome:
+        """Read what is new and write the night's config, for those who run its stages one by one. The outcome where
+        there is nothing to do. Raises as `run`."""
+        with self._guarded() as (lock, history):
+            planned = self._planned(history, full=full)
+            if isinstance(planned, Plan):
+                return planned
+            lock.check()
+            return self._written(history, planned)
+
+    def decide(self) -> NightOutcome:
+        """Write down what follows from the planned night, all stages of which are done, or those up to a drift check
+        that holds it back. Raises as `run`, and InputError if a stage is missing."""
+        with self._guarded() as (lock, history):
+            run_dir = self._run_dir(history)
+            made = self._judged(Plan(read_night(run_dir), run_dir), start=False)
+            lock.check()
+            return self._written(history, made)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[tuple[RetrainingLock, list[Record]]]:
+        """The registry's lock and history; hooks are told of an error."""
         with retraining_lock(self._registry.uri, owner=self._by) as lock:
             try:
                 history = self._registry.history()
                 check_clock(history, datetime.now(UTC))
-                run_dir = f"{self._place}/nights/{len(history) + 1:04d}"
-                made = self._make(history, run_dir, full=full)
-                lock.check()
-                outcome = self._written(history, made)
+                yield lock, history
             except Exception as error:
                 self._tell("failed", {"error": f"{type(error).__name__}: {error}"})
                 raise
-        if outcome.record is not None:
-            self._tell(EVENTS[outcome.action], outcome.told)
-        return outcome
 
-    def _tell(self, event: Event, details: Mapping[str, Any]) -> None:
-        run_hooks(self._config.retrain.hooks, event, {"name": self._config.name, **details})
+    def _run_dir(self, history: list[Record]) -> str:
+        return f"{self._place}/nights/{len(history) + 1:04d}"
 
-    def _make(self, history: list[Record], run_dir: str, *, full: bool) -> NightOutcome:
-        """All of a night but its record."""
-        champion = _champion(history)
-        trail = read_trail(history)
-        full = full or is_full(self._config, champion, trail)
-        ingest = self._stages(self._config, run_dir, ["ingest"])["ingest"]
-        seen, known = watermark(ingest), champion_ingest(champion) if champion else None
+    def _planned(self, history: list[Record], *, full: bool) -> Plan | NightOutcome:
+        champion, trail, run_dir = _champion(history), read_trail(history), self._run_dir(history)
+        ingest = self._chain(self._config, run_dir).run("ingest")
+        known = champion_ingest(champion) if champion else None
         arrived, wanted = new_pairs(ingest, self._last_seen(history) or known), self._config.retrain.min_pairs
         if arrived < wanted:
             reason = f"{arrived} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
-            return NightOutcome("nothing", reason, run_dir, seen)
-        new = new_pairs(ingest, known)
-        config = night_config(self._config, history, trail, champion, new, full=full)
+            return NightOutcome("nothing", reason, run_dir, watermark(ingest))
+        full = full or is_full(self._config, champion, trail)
+        config = night_config(self._config, history, trail, champion, new_pairs(ingest, known), full=full)
         Storage(run_dir).write_bytes(CONFIG, dump_config(config).encode())
-        drift = self._stages(config, run_dir, ["ingest", "inject", "score", "drift"])["drift"]
-        advice = read_drift(drift.storage)
+        return Plan(config, run_dir)
+
+    def _judged(self, plan: Plan, *, start: bool = True) -> NightOutcome:
+        """All stages of a planned night, and what follows from them. Without `start` they must be done."""
+        chain = self._chain(plan.config, plan.run_dir)
+        stage = chain.run if start else chain.finished
+        seen = watermark(stage("ingest"))
+        for name in ("inject", "score"):
+            stage(name)
+        advice = read_drift(stage("drift").storage)
         if advice.action == "hold":
-            return NightOutcome("hold", " ".join(advice.sentences), run_dir, seen)
-        gate = self._stages(config, run_dir, ["train", "evaluate", "gate"])["gate"]
-        decision = read_decision(gate.storage)
-        place = gate.storage.path(DECISION) if gate.storage.local else f"{gate.storage.uri}/{DECISION}"
-        return NightOutcome(self._action(decision), sentence(decision), run_dir, seen, decision, place)
+            return NightOutcome("hold", " ".join(advice.sentences), plan.run_dir, seen)
+        for name in ("train", "evaluate"):
+            stage(name)
+        gate = stage("gate").storage
+        decision = read_decision(gate)
+        place = gate.path(DECISION) if gate.local else f"{gate.uri}/{DECISION}"
+        return NightOutcome(self._action(decision), sentence(decision), plan.run_dir, seen, decision, place)
+
+    def _chain(self, config: RunConfig, run_dir: str) -> "_Stages":
+        specs = NIGHT if config.night else {"ingest": STAGES["ingest"]}
+        progress = self._watcher.progress
+        return _Stages(
+            Chain(config, run_dir, start_engine=self._start_engine, progress=progress, stages=specs), self._watcher
+        )
 
     def _last_seen(self, history: list[Record]) -> StageOutput | None:
         """The data of the last night that came to a decision: what it has judged is not judged again every night."""
@@ -161,17 +215,6 @@ class Night:
             return "reject"
         return "promote" if self._config.gate.mode == "auto" and not decision.needs_person else "propose"
 
-    def _stages(self, config: RunConfig, run_dir: str, names: list[str]) -> dict[str, StageOutput]:
-        specs = NIGHT if config.night else {"ingest": STAGES["ingest"]}
-        chain = Chain(config, run_dir, start_engine=self._start_engine, progress=self._watcher.progress, stages=specs)
-        done = {}
-        for name in names:
-            self._watcher.begin(name)
-            (outcome,) = chain.run([name])
-            self._watcher.end(outcome)
-            done[name] = outcome.output
-        return done
-
     def _written(self, history: list[Record], made: NightOutcome) -> NightOutcome:
         """With its record, unless it would say again what the last one says."""
         last = history[-1] if history else None
@@ -181,7 +224,41 @@ class Night:
         record = self._registry.add(
             history, made.action, model, by=self._by, reason=made.reason, decision=made.place, seen=made.seen
         )
-        return replace(made, record=record)
+        outcome = replace(made, record=record)
+        self._tell(EVENTS[outcome.action], outcome.told)
+        return outcome
+
+    def _tell(self, event: Event, details: Mapping[str, Any]) -> None:
+        run_hooks(self._config.retrain.hooks, event, {"name": self._config.name, **details})
+
+
+class _Stages:
+    """Stages of a night, whose watcher is told of each."""
+
+    def __init__(self, chain: Chain, watcher: Watcher) -> None:
+        self._chain, self._watcher = chain, watcher
+
+    def run(self, name: str) -> StageOutput:
+        """Do it, or skip it if it is done."""
+        self._watcher.begin(name)
+        (outcome,) = self._chain.run([name])
+        self._watcher.end(outcome)
+        return outcome.output
+
+    def finished(self, name: str) -> StageOutput:
+        """It must be done. InputError if it is not."""
+        return self._chain.finished(name, needed_by="the night's decision")
+
+
+def read_night(run_dir: str) -> RunConfig:
+    """The config of a planned night. InputError if none was planned in this directory."""
+    storage = Storage(run_dir)
+    if not storage.exists(CONFIG):
+        raise InputError(
+            f"{run_dir} holds no {CONFIG}: no night was planned since the registry's last record. Run prefopt retrain"
+            " --only plan first."
+        )
+    return parse_config(yaml.safe_load(storage.read_bytes(CONFIG)), f"{run_dir}/{CONFIG}")
 
 
 def registry_place(config: RunConfig, place: str) -> str:

@@ -35,6 +35,6 @@ def _stage(champion: ChampionConfig, stage: str, key: str) -> StageOutput:
     if not is_complete(storage, key):
         raise InputError(
             f"The champion's {stage} stage is not in {storage.uri} any more: what is new cannot be told. Restore the"
-            " directory, or train anew from the base: prefopt retrain --full."
+            " directory, or make another model the champion: prefopt registry rollback, or promote."
         )
     return StageOutput(storage, read_manifest(storage))

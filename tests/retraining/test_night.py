@@ -100,7 +100,7 @@ def test_a_missing_champion_ends_the_night_before_any_work(place: Place) -> None
 
 def test_a_champion_whose_data_are_gone_says_what_to_do(place: Place) -> None:
     add(place.registry, "promote", made_champion(place.path / "run"))
-    with pytest.raises(InputError, match=r"champion's ingest stage .* what is new cannot be told.*--full"):
+    with pytest.raises(InputError, match=r"champion's ingest stage .* what is new cannot be told.*rollback"):
         place.night().run()
 
 
