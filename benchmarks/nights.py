@@ -159,9 +159,13 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
             ],
             "samples_per_prompt": 4,
             "sampler": {"steps": 20, "guidance": 3.0, "resolution": 32},
-            "rewards": ["world/true", "world/style"],
+            "rewards": ["world/true", "world/fidelity"],
         },
-        "gate": {"mode": "auto", "audit": {"reward": "world/style", "prompt_set": "audit"}},
+        "gate": {
+            "mode": "auto",
+            "accuracy_tolerance": 0.1,
+            "audit": {"reward": "world/fidelity", "prompt_set": "audit", "tolerance": 0.1},
+        },
         "retrain": {"visits_per_pair": VISITS},
     }
     for name, branch in branches.items():

@@ -13,7 +13,7 @@ from prefopt.config.retrain import ChampionConfig, NightConfig
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
-from prefopt.errors import InputError
+from prefopt.errors import ConfigError
 from prefopt.registry import Champion, Record, Watermark
 from prefopt.retraining.trail import Trail
 from prefopt.stages.base import StageOutput
@@ -76,6 +76,11 @@ def night_config(
 ) -> RunConfig:
     """The config of the night: the config itself, with the champion as start and as rival, and as many steps as `new`
     pairs are worth. ConfigError if the config does not allow for it."""
+    if config.evaluate.features is None:
+        raise ConfigError(
+            "evaluate.features is null, but a night bounds the distance from the base: choose features, such as"
+            " {kind: vae}."
+        )
     number = len(history) + 1
     night = NightConfig(
         number=number,
@@ -106,7 +111,7 @@ def steps_for(config: RunConfig, new: int) -> int:
 
 def _others(config: RunConfig) -> dict[str, str]:
     if CHAMPION in config.evaluate.models:
-        raise InputError(f"evaluate.models: in retraining {CHAMPION} is the registry's: choose another name.")
+        raise ConfigError(f"evaluate.models: in retraining {CHAMPION} is the registry's: choose another name.")
     return dict(config.evaluate.models)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from prefopt.config import RunConfig
 from prefopt.config.retrain import ChampionConfig
-from prefopt.errors import ConfigError, InputError
+from prefopt.errors import ConfigError
 from prefopt.registry import Champion, Registry
 from prefopt.retraining.plan import is_full, night_config, steps_for
 from prefopt.retraining.trail import Trail
@@ -68,8 +68,13 @@ def test_a_full_night_is_due_first_and_after_so_many_promotions(tmp_path: Path) 
 
 def test_the_name_of_the_champion_is_taken(tmp_path: Path) -> None:
     taken = config(tmp_path, evaluate={"models": {"champion": "me/mine"}})
-    with pytest.raises(InputError, match=r"evaluate\.models.*champion"):
+    with pytest.raises(ConfigError, match=r"evaluate\.models.*champion"):
         night_config(taken, [], NEVER, CHAMPION, 10, full=False)
+
+
+def test_a_night_measures_the_distance_from_the_base(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.features is null"):
+        night_config(config(tmp_path, evaluate={"features": None}), [], NEVER, CHAMPION, 10, full=False)
 
 
 @pytest.mark.parametrize(
