@@ -141,7 +141,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
         "score": {
             "resolution": 32,
             "alpha": {"reward": "world/taste"},
-            "panel": {"rewards": ["world/fidelity", "world/composition", "world/style"]},
+            "panel": {"rewards": ["world/composition", "world/style", "world/clutter"]},
         },
         "train": {
             "method": "full",
