@@ -50,7 +50,7 @@ def test_rows_and_files(context, result):
     }
     assert set(result.files) == expected | {
         "prompts-00000.parquet",
-        "accuracy-00000.parquet",
+        "accuracy-tuned-00000.parquet",
         "metrics.json",
         "report.html",
         "report.md",
@@ -98,7 +98,7 @@ def test_metrics_agree_with_the_tables(context, result):
     assert record["win_rate"]["value"] == pytest.approx(np.mean((tuned > base) + 0.5 * (tuned == base)))
     assert record["win_rate"]["n"] == 6
     assert record["mean"] == pytest.approx(tuned.mean())
-    z = np.array(context.output.read_table("accuracy-00000.parquet")["z"].to_pylist())
+    z = np.array(context.output.read_table("accuracy-tuned-00000.parquet")["z"].to_pylist())
     assert found["accuracy_heldout"]["value"] == pytest.approx(np.mean((z > 0) + 0.5 * (z == 0)))
     assert found["accuracy_heldout"]["n"] == len(z) == 24
     assert found["minority"]["source"] == "online"
