@@ -25,7 +25,7 @@ def test_each_prompt_weighs_the_same() -> None:
 def prompts(count: int, words: int, seed: int, start: int = 0) -> list[str]:
     rng = row_rng(seed, "words")
     return [
-        " ".join(f"w{start + word}" for word in rng.integers(words, size=6)) + f" n{seed}.{n}" for n in range(count)
+        " ".join(f"w{start + word}" for word in rng.integers(words, size=6)) + f" n{seed}x{n}" for n in range(count)
     ]
 
 
