@@ -80,7 +80,8 @@ def append_errors(stores: Mapping[Size, RowStore], visits: pa.Table, errors: np.
     keys = reference_keys(visits)
     for size, rows in bucket_rows(visits).items():
         columns = dict(zip(REFERENCE_COLUMNS, errors[rows].T, strict=True))
-        stores[size].append(pa.table({"key": [keys[row] for row in rows], **columns}))
+        pairs = visits["pair_id"].take(rows)
+        stores[size].append(pa.table({"key": [keys[row] for row in rows], "pair_id": pairs, **columns}))
 
 
 class MeasureDraws:

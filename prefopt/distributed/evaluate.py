@@ -263,7 +263,8 @@ class EvaluateUnits:
         missing = store.missing(keyed)
         if missing:
             drawn = self._drawn(name, [keyed[key] for key in missing])
-            store.append(pa.table({"key": missing, "png": pa.array(drawn, pa.binary())}))
+            of = [prompt_id(keyed[key][0]) for key in missing]
+            store.append(pa.table({"key": missing, "prompt_id": of, "png": pa.array(drawn, pa.binary())}))
             store.refresh()
         pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
         return pngs
