@@ -18,7 +18,7 @@ from prefopt.retention.erase import CARD, erase_around, erase_from_store, erase_
 from prefopt.retention.gone import Gone, Seen, find_gone
 from prefopt.retention.models import VISITS, Model, forgotten_visits, trained_models
 from prefopt.retention.parts import Tally
-from prefopt.retention.rewrite import Rewrite, plan_rewrite, resume
+from prefopt.retention.rewrite import Rewrite, carry_out, plan_rewrite, resume
 from prefopt.retention.runs import Run
 from prefopt.retention.seen import forget_scan, scans, seen_by_run, seen_by_scans
 
@@ -116,8 +116,6 @@ def _counted(gone: Gone, places: Sequence[Seen], models: list[Model]) -> Forgott
 
 def _note_models(runs: Sequence[Run], of_run: Mapping[str, Gone]) -> None:
     """Say in each train stage's manifest how many of its visits are forgotten: their rows are about to go."""
-    from prefopt.retention.rewrite import carry_out
-
     for run in runs:
         for train in run.of("train"):
             visits = forgotten_visits(run, train, of_run[run.place])

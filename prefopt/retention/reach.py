@@ -1,5 +1,6 @@
 """What kept runs reach in a store: by keys and ids in the tables of their finished stages."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -140,8 +141,6 @@ def _has(store: Storage, part: str, key: str, png: bytes) -> bool:
 
 def unscored(reach: Reach, store: Storage, family: str) -> bool:
     """Whether a family of rewards is of a reward or a version that no kept run has used."""
-    import json
-
     if reach.rewards is None or not store.exists(f"{family}/family.json"):
         return False
     try:
@@ -149,5 +148,5 @@ def unscored(reach: Reach, store: Storage, family: str) -> bool:
         return (told["reward"], told["version"]) not in reach.rewards
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{store.uri}/{family}/family.json is damaged: remove this directory; it is made anew."
+            f"{store.uri}/{family}/family.json is damaged: remove the directory, to be made anew."
         ) from None
