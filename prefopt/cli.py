@@ -294,9 +294,7 @@ def forget(
     runs: Annotated[
         list[str] | None, typer.Option("--runs", metavar="RUN_DIR", help="A run directory; may be given again.")
     ] = None,
-    registry: Annotated[
-        str | None, typer.Option("--registry", help="Name its records of these models.")
-    ] = None,
+    registry: Annotated[str | None, typer.Option("--registry", help="Name its records of these models.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and erase nothing.")] = False,
     json_: AsJson = False,
     debug: Debug = False,

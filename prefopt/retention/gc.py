@@ -79,7 +79,9 @@ def gc(
     elif reach.unknown:
         done.left_alone = f"it cannot be told yet what {', '.join(reach.unknown)} needs"
     else:
-        _sweep_store(store, reach, grace, done.tally, dry_run=dry_run)
+        _sweep_rows(store, reach, grace, done.tally, whole=bool(working), dry_run=dry_run)
+        _sweep_scans(store, reach, grace, done.tally, dry_run=dry_run)
+        _sweep_worlds(store, reach, grace, done.tally, dry_run=dry_run)
         for note in others.gone if not dry_run else ():
             store.delete(note)
     return done
@@ -110,21 +112,18 @@ def _remove_run(run: Run, tally: Tally, *, dry_run: bool) -> None:
             _remove(run.storage, name, {name: run.entries[name]}, "runs", tally, dry_run=dry_run)
 
 
-def _sweep_store(store: Storage, reach: Reach, grace: timedelta, tally: Tally, *, dry_run: bool) -> None:
+def _sweep_rows(store: Storage, reach: Reach, grace: timedelta, tally: Tally, *, whole: bool, dry_run: bool) -> None:
     for kind in KINDS:
         unreached = reach.doomed(kind)
         for family, parts in families(store, kind):
-            whole = (kind == GENERATED and family not in reach.drawn) or (
-                kind == REWARDS and unscored(reach, store, family)
-            )
-            doomed = _every if whole else unreached
+            unused = kind == GENERATED and family not in reach.drawn
+            unused = unused or (kind == REWARDS and unscored(reach, store, family))
+            doomed = _every if unused else unreached
             for part, info in parts.items():
                 if not is_young(info, grace):
-                    tally.add(f"store {kind}", remove_rows(store, part, info, doomed, dry_run=dry_run))
+                    tally.add(f"store {kind}", remove_rows(store, part, info, doomed, dry_run=dry_run, whole=whole))
             if not dry_run:
                 remove_empty(store, family)
-    _sweep_scans(store, reach, grace, tally, dry_run=dry_run)
-    _sweep_worlds(store, reach, grace, tally, dry_run=dry_run)
 
 
 def _every(rows: pa.Table) -> pa.Array:

@@ -62,12 +62,14 @@ def families(store: Storage, kind: str) -> Iterator[tuple[str, dict[str, FileInf
     yield from found.items()
 
 
-def remove_rows(store: Storage, part: str, info: FileInfo, doomed: Doomed, *, dry_run: bool) -> Removed:
-    """Take rows out of one part of a store."""
+def remove_rows(
+    store: Storage, part: str, info: FileInfo, doomed: Doomed, *, dry_run: bool, whole: bool = False
+) -> Removed:
+    """Take rows out of one part of a store. `whole`: only where all of its rows go, since somebody may be reading it."""
     rows = store.read_table(part, _told(store, part))
     hit = doomed(rows)
     count = pc.sum(hit).as_py() or 0
-    if not count:
+    if not count or (whole and count < rows.num_rows):
         return Removed()
     if count == rows.num_rows:
         if not dry_run:

@@ -69,14 +69,16 @@ def test_rows_of_all_else_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             assert len(before[family]) - len(after[family]) == lost, name
     others = {row["pair_id"] for row in made.pairs} - {pair["pair_id"]}
     for stage, file in (
-        ("ingest", "pairs-00000", "pair_id"), ("ingest", "votes-00000", "pair_id"), ("inject", "labels-00000", "pair_id"),
-        ("score", "scores-00000", "pair_id"), ("score", "visits-00000", "pair_id"),
-        ("train", "minority", "pair_id"), ("evaluate", "accuracy-00000", "pair_id"),
-    ):  # fmt: skip
-        assert set(pq.read_table(made.directory(stage) / f"{file}.parquet")[column].to_pylist()) == others, (
-            stage,
-            file,
-        )
+        ("ingest", "pairs-00000"),
+        ("ingest", "votes-00000"),
+        ("inject", "labels-00000"),
+        ("score", "scores-00000"),
+        ("score", "visits-00000"),
+        ("train", "minority"),
+        ("evaluate", "accuracy-00000"),
+    ):
+        found = pq.read_table(made.directory(stage) / f"{file}.parquet")["pair_id"].to_pylist()
+        assert set(found) == others, (stage, file)
 
 
 def test_manifests_keep_their_keys_and_tell(made: MadeRun) -> None:
