@@ -18,11 +18,10 @@ from prefopt.human.pairs import KEY, Key
 from prefopt.human.results import RESULTS, SUMMARY
 from prefopt.retention.gone import ID_COLUMNS, Gone
 from prefopt.retention.parts import GENERATED, KINDS, Doomed, Tally, families, remove_empty, remove_rows
-from prefopt.retention.rewrite import Rewrite, carry_out
+from prefopt.retention.rewrite import PAGES, Rewrite, carry_out
 from prefopt.retention.runs import FORGETTING, NOTES, Run
 
 CARD, _CARD_PAGE = "card", "data-card.html"
-_COPIED = ("report.html", "report.md")
 _SAMPLES = 256
 """Images of a prompt that are looked for in parts of a store which do not say what their rows were made from."""
 
@@ -71,15 +70,17 @@ def erase_rewrites(run: Run, rewrites: Sequence[Rewrite], *, dry_run: bool) -> d
     for made in rewrites:
         if not dry_run:
             carry_out(made)
-            _copy_pages(run, made)
     return {f"{run.name}/{made.stage.place}": made.rows for made in rewrites}
 
 
-def _copy_pages(run: Run, made: Rewrite) -> None:
-    if run.notes.get(made.stage.manifest.stage) == made.stage.manifest.key:
-        for name in made.pages:
-            if name in _COPIED and run.storage.exists(name):
-                run.storage.write_bytes(name, made.pages[name])
+def _copy_pages(run: Run) -> None:
+    """What a run shows at its top is what its stages hold."""
+    for stage, key in run.notes.items():
+        for name, page in PAGES.items():
+            own = f"{stage}/{key[:12]}/{name}"
+            shown = run.storage.exists(own) and run.storage.exists(name) and run.storage.read_bytes(own) == page
+            if shown and run.storage.read_bytes(name) != page:
+                run.storage.write_bytes(name, page)
 
 
 def erase_around(run: Run, gone: Gone, *, touched: bool, dry_run: bool) -> list[str]:
@@ -88,6 +89,8 @@ def erase_around(run: Run, gone: Gone, *, touched: bool, dry_run: bool) -> list[
     `touched`: some of it was in the run's pairs and votes, so that its data cards may show it.
     """
     removed = _work(run, dry_run=dry_run)
+    if not dry_run:
+        _copy_pages(run)
     if touched:
         removed += _cards(run, dry_run=dry_run)
     for place in run.unfinished:

@@ -65,7 +65,7 @@ def families(store: Storage, kind: str) -> Iterator[tuple[str, dict[str, FileInf
 def remove_rows(
     store: Storage, part: str, info: FileInfo, doomed: Doomed, *, dry_run: bool, whole: bool = False
 ) -> Removed:
-    """Take rows out of one part of a store. `whole`: only where all of its rows go, since somebody may be reading it."""
+    """Take rows out of one part of a store. `whole`: only where all of its rows go, as somebody may be reading it."""
     rows = store.read_table(part, _told(store, part))
     hit = doomed(rows)
     count = pc.sum(hit).as_py() or 0

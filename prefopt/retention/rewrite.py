@@ -23,14 +23,15 @@ QUARANTINE_FILE = "quarantine.parquet"
 _JOURNAL = "journal.json"
 _UNIT = {"ingest": "votes-", "inject": "labels-", "score": "scores-", "evaluate": "images-", "compare": "images-"}
 """The tables whose rows a stage's manifest counts; the visits of train stay counted, since the model has seen them."""
-_PAGES = {
-    "report.html": "<!doctype html><meta charset='utf-8'><title>Report</title><p>{}</p>\n",
-    "report.md": "# Report\n\n{}\n",
-}
 _TOLD = (
     "This report showed prompts that were to be forgotten, and was removed. Its figures are in metrics.json. A new one"
     " is made by: prefopt evaluate."
 )
+PAGES = {
+    "report.html": f"<!doctype html><meta charset='utf-8'><title>Report</title><p>{_TOLD}</p>\n".encode(),
+    "report.md": f"# Report\n\n{_TOLD}\n".encode(),
+}
+"""What takes the place of pages that showed prompts."""
 
 
 @dataclass
@@ -66,7 +67,7 @@ def plan_rewrite(stage: FinishedStage, gone: Gone) -> Rewrite:
         _set_aside(made, gone)
     if any(path.startswith("prompts-") for path in made.tables):
         listed = {entry.path for entry in stage.manifest.files}
-        made.pages = {name: page.format(_TOLD).encode() for name, page in _PAGES.items() if name in listed}
+        made.pages = {name: page for name, page in PAGES.items() if name in listed}
     return made
 
 

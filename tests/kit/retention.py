@@ -20,6 +20,7 @@ from prefopt.data.store import RowStore
 from prefopt.data.users import note_user
 from prefopt.data.visits import latent_key, visit_id
 from prefopt.distributed.stores import reference_keys, reward_key
+from prefopt.retention.parts import KINDS
 from prefopt.stages.chain import Chain
 from prefopt.stages.keys import STAGES
 from tests.kit.data import quiet, small_config, table, write_parquet
@@ -235,7 +236,7 @@ def snapshot(place: Path) -> dict[str, Any]:
         name = path.relative_to(place).as_posix()
         if not path.is_file():
             continue
-        if path.suffix == ".parquet" and "store/" in name and "world" not in name and "scanned" not in name:
+        if path.suffix == ".parquet" and set(KINDS) & set(path.parts):
             rows = pq.read_table(path).to_pylist()
             found.setdefault(path.parent.relative_to(place).as_posix(), []).extend(str(row) for row in rows)
         else:

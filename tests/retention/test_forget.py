@@ -52,7 +52,7 @@ def test_nothing_of_a_pair_stays_but_ids(made: MadeRun, tmp_path: Path) -> None:
     left = holders(tmp_path, pair["pair_id"])
     assert all("quarantine" in name or name.startswith("store/withdrawn/") for name in left)
     assert holders(tmp_path, "anneliese") == [], "her only vote is gone"
-    assert done.sources == {"x.parquet": [0]}
+    assert done.sources == {"x.parquet": [0, 1]}
     all_whole(made.place)
 
 
