@@ -108,7 +108,8 @@ def _forget_lines(done: Forgotten, elsewhere: Sequence[str], dry_run: bool) -> l
         lines.append("A model cannot be made to forget by a delete: train again without the data, and withdraw it.")
     for file, rows in done.sources.items():
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        lines.append(f"The source {file} holds the data still: rows {', '.join(map(str, rows[:_SHOWN]))}{more}.")
+        where = f"rows {', '.join(map(str, rows[:_SHOWN]))}{more}" if rows else "it is one of the images"
+        lines.append(f"The source {file} holds the data still: {where}.")
     if elsewhere:
         lines.append(f"Not looked at, since they lie on other machines: {', '.join(elsewhere)}.")
     return lines

@@ -20,7 +20,7 @@ from prefopt.retention.models import VISITS, Model, forgotten_visits, trained_mo
 from prefopt.retention.parts import Tally
 from prefopt.retention.rewrite import Rewrite, carry_out, plan_rewrite, resume
 from prefopt.retention.runs import Run
-from prefopt.retention.seen import forget_scan, scans, seen_by_run, seen_by_scans
+from prefopt.retention.seen import forget_scan, image_files, scans, seen_by_run, seen_by_scans
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Forgotten:
     prompts: int
     models: list[Model]
     sources: dict[str, list[int]]
-    """Rows of source files that hold the data still."""
+    """Rows of source files that hold the data still; none for a file that is an image."""
     listed: str | None = None
     """The new list in the store; None where all of it was withdrawn already."""
     store: Tally = field(default_factory=Tally)
@@ -69,6 +69,7 @@ def forget(
     gone = find_gone(withdrawn, places)
     of_run = {run.place: find_gone(withdrawn, seen[run.place]) if seen[run.place] else gone for run in runs}
     done = _counted(gone, places, trained_models(runs, of_run, history))
+    done.sources |= {file: [] for run in runs for file in image_files(run, gone)}
     entries: dict[str, Iterable[str]] = {entry: gone.source_files.get(entry, ()) for entry in withdrawn.entries}
     if not dry_run:
         done.listed = add_to_store_list(store, entries)
@@ -88,6 +89,8 @@ def forget(
     done.scans = _forget_scans(store, remembered, gone, dry_run=dry_run)
     for run, rewrites in ingests:
         done.rows |= erase_rewrites(run, rewrites, dry_run=dry_run)
+    for storage in (store, *(run.storage for run in runs)) if not dry_run else ():
+        storage.sweep()
     return done
 
 

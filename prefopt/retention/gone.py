@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,10 +50,14 @@ class Gone:
         """Whether there is anything of it, beyond the ids that were given."""
         return bool(self.votes or self.pairs - self.withdrawn.ids)
 
-    @property
+    @cached_property
     def prompt_ids(self) -> set[str]:
         """The prompts by id."""
         return {prompt_id(prompt) for prompt in self.prompts}
+
+    @cached_property
+    def _scored_ids(self) -> set[Scored]:
+        return {(image, prompt_id(prompt)) for image, prompt in self.scored}
 
     def rows(self, table: pa.Table) -> pa.Array:
         """Which rows of a table are about it, by the columns that the tables of runs and stores have."""
@@ -69,9 +74,8 @@ class Gone:
                 if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
                     found = pc.or_(found, pc.is_in(table[name], wanted).combine_chunks())
         if self.scored and {"image_id", "prompt_id"} <= set(table.column_names):
-            scored = {(image, prompt_id(prompt)) for image, prompt in self.scored}
             rows = zip(table["image_id"].to_pylist(), table["prompt_id"].to_pylist(), strict=True)
-            found = pc.or_(found, pa.array([row in scored for row in rows], pa.bool_()))
+            found = pc.or_(found, pa.array([row in self._scored_ids for row in rows], pa.bool_()))
         return found
 
 

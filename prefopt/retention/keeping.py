@@ -8,6 +8,7 @@ from pyarrow.fs import FileInfo
 
 from prefopt.data.storage import Storage
 from prefopt.data.users import place_of
+from prefopt.errors import ConfigError
 from prefopt.registry import Record
 from prefopt.retention.runs import NOTES, Run
 
@@ -59,6 +60,14 @@ def finish_time(run: Run) -> datetime:
     return max((end for end in ends if end is not None), default=datetime.min.replace(tzinfo=UTC))
 
 
+def _opened(name: str) -> Run | None:
+    """A run that nobody named, if it is there."""
+    try:
+        return Run.open(name)
+    except ConfigError:
+        return None
+
+
 def _is_end(name: str) -> bool:
     """logs/<stage>/<start of the key>.json."""
     parts = name.split("/")
@@ -79,9 +88,11 @@ def kept_runs(
         if record.action not in _NAMING or record.model is None:
             continue
         place = place_of(Storage(record.model.run))
-        if place in by_place:
+        run = by_place.get(place) or _opened(record.model.run)
+        if run is not None:
+            by_place[place] = run
             why = f"record {record.number} of the registry ({record.action})"
-            found.setdefault(place, Kept(by_place[place], why)).trains.add(record.model.train)
+            found.setdefault(place, Kept(run, why)).trains.add(record.model.train)
     for run in named:
         if at_work(run, grace):
             found.setdefault(run.place, Kept(run, "at work"))

@@ -41,14 +41,16 @@ class Reach:
 
     def doomed(self, kind: str) -> Doomed:
         """Which rows of a kind nothing reaches."""
+        keys, pairs = _array(self._keys(kind)), _array(self.pairs if kind == REFERENCES else self.planning)
 
         def unreached(rows: pa.Table) -> pa.Array:
-            reached = _among(rows, KEY, self._keys(kind))
             if kind == REFERENCES:
-                told = "pair_id" in rows.column_names  # a row that does not say whose it is stays
-                return pc.invert(_among(rows, "pair_id", self.pairs)) if told else pc.invert(_all(rows))
+                # whose errors a row of an earlier version holds cannot be told: it stays
+                told = "pair_id" in rows.column_names
+                return pc.invert(_among(rows, "pair_id", pairs)) if told else _none(rows)
+            reached = _among(rows, KEY, keys)
             if kind == INVERTED:
-                reached = pc.or_(reached, _among(rows, "pair_id", self.planning))
+                reached = pc.or_(reached, _among(rows, "pair_id", pairs))
             return pc.invert(reached)
 
         return unreached
@@ -59,14 +61,16 @@ class Reach:
         return self.keys.get(kind, set())
 
 
-def _among(rows: pa.Table, column: str, ids: set[str]) -> pa.Array:
-    if column not in rows.column_names:
-        return pa.array([False] * rows.num_rows, pa.bool_())
-    return pc.is_in(rows[column], pa.array(sorted(ids), pa.string())).combine_chunks()
+def _array(ids: set[str]) -> pa.Array:
+    return pa.array(sorted(ids), pa.string())
 
 
-def _all(rows: pa.Table) -> pa.Array:
-    return pa.array([True] * rows.num_rows, pa.bool_())
+def _among(rows: pa.Table, column: str, ids: pa.Array) -> pa.Array:
+    return pc.is_in(rows[column], ids).combine_chunks() if column in rows.column_names else _none(rows)
+
+
+def _none(rows: pa.Table) -> pa.Array:
+    return pa.array([False] * rows.num_rows, pa.bool_())
 
 
 def reach_of(kept: Sequence[Kept], store: Storage, working: set[str]) -> Reach:

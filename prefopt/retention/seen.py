@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prefopt.data.storage import Storage
 from prefopt.distributed.scan import RECEIPT, SCANS
-from prefopt.retention.gone import Seen
+from prefopt.retention.gone import Gone, Seen
 from prefopt.retention.runs import FinishedStage, Run
 
 _PAIR = ["pair_id", "prompt", "image_0", "image_1", "source_file", "source_row"]
@@ -28,6 +28,17 @@ def seen_by_ingest(stage: FinishedStage) -> Seen:
     assert pairs is not None
     assert votes is not None
     return Seen(pairs, votes, {name: frozenset(found) for name, found in files.items()})
+
+
+def image_files(run: Run, gone: Gone) -> list[str]:
+    """Files of sources that are images which are gone."""
+    found: set[str] = set()
+    for stage in run.of("ingest"):
+        images = stage.table("images-", ["image_id", "file", "row"])
+        for row in images.filter(gone.rows(images)).to_pylist() if images is not None else ():
+            if row["row"] < 0:
+                found.add(row["file"])
+    return sorted(found)
 
 
 def scans(store: Storage) -> dict[str, bool]:

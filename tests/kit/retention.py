@@ -1,9 +1,10 @@
 """Whole runs with a store, made without Ray and without models: ingest and inject are real, the rest is laid there."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def make_run(
         _lay(chain, "evaluate", _drawn_tables(pairs, model), {}, count=2 * len(pairs), report_html=_report(pairs))
         for stage in ("score", "card", "train", "evaluate"):
             chain.run([stage])
+    return made
+
+
+def copies(runs: Sequence[MadeRun], place: Path) -> list[MadeRun]:
+    """The same runs and their store below another directory: cheaper than to make them again."""
+    shutil.copytree(runs[0].place.parent, place, dirs_exist_ok=True)
+    shutil.rmtree(place / "store" / "runs")
+    made = []
+    for run in runs:
+        config = run.config.model_copy(update={"store": str(place / "store")})
+        made.append(replace(run, place=place / run.place.name, config=config, store=Storage(config.store)))
+        note_user(made[-1].store, Storage(str(made[-1].place)))
     return made
 
 

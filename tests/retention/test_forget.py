@@ -18,7 +18,7 @@ from prefopt.retention.forget import Forgotten, forget
 from prefopt.retention.runs import Run
 from prefopt.stages.chain import Chain
 from tests.kit.data import distinct, judgement, picture, quiet, table
-from tests.kit.retention import MadeRun, all_whole, holders, make_run, snapshot
+from tests.kit.retention import MadeRun, all_whole, copies, holders, make_run, snapshot
 
 # a: two votes; b shares its prompt with a2, an image with c; the others stand alone
 ROWS = [
@@ -37,9 +37,16 @@ def erase(made: MadeRun, *entries: str, runs: tuple[MadeRun, ...] = (), **how: A
     return forget(Withdrawn.of(ids), made.store, given, **how)
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    with pytest.MonkeyPatch.context() as patch:
+        return make_run(tmp_path_factory.mktemp("made"), "run", ROWS, patch)
+
+
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeRun:
-    return make_run(tmp_path, "run", ROWS, monkeypatch)
+def made(template: MadeRun, tmp_path: Path) -> MadeRun:
+    (found,) = copies([template], tmp_path)
+    return found
 
 
 def test_nothing_of_a_pair_stays_but_ids(made: MadeRun, tmp_path: Path) -> None:
@@ -176,8 +183,8 @@ def test_the_next_ingest_leaves_it_out(made: MadeRun) -> None:
     assert read == {"read": 8, "known": 0}
 
 
-def test_the_keys_of_other_data_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_run(tmp_path, "run", ROWS, monkeypatch)
+def test_the_keys_of_other_data_stay(template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (made,) = copies([template], tmp_path)
     other = make_run(tmp_path, "other", distinct(4, start=50), monkeypatch)
     before = snapshot(other.place)
     erase(made, made.pair("about a")["pair_id"], runs=(other,))
@@ -187,8 +194,10 @@ def test_the_keys_of_other_data_stay(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert snapshot(other.place) == before
 
 
-def test_a_pair_that_another_run_holds_is_erased_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_run(tmp_path, "run", ROWS, monkeypatch)
+def test_a_pair_that_another_run_holds_is_erased_there_too(
+    template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = copies([template], tmp_path)
     other = make_run(tmp_path, "other", [*ROWS[:1], *distinct(4, start=50)], monkeypatch)
     erase(made, made.pair("about a")["pair_id"], runs=(other,))
     for name in ("data-run", "data-other"):
@@ -198,9 +207,9 @@ def test_a_pair_that_another_run_holds_is_erased_there_too(tmp_path: Path, monke
 
 
 def test_models_are_listed_with_their_records_and_those_made_from_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_run(tmp_path, "run", ROWS, monkeypatch)
+    (made,) = copies([template], tmp_path)
     clean = make_run(tmp_path, "clean", distinct(4, start=50), monkeypatch, model="other")
     after = make_run(tmp_path, "after", distinct(4, start=60), monkeypatch, model="third")
     for stage in ("ingest", "inject"):
@@ -259,10 +268,8 @@ def crash_after(patch: pytest.MonkeyPatch, count: int) -> None:
     patch.setattr(Storage, "delete", limited(Storage.delete))
 
 
-def test_a_crash_at_any_point_loses_nothing_and_a_second_call_finishes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make_run(tmp_path / "made", "run", ROWS, monkeypatch)
+def test_a_crash_at_any_point_loses_nothing_and_a_second_call_finishes(template: MadeRun, tmp_path: Path) -> None:
+    (made,) = copies([template], tmp_path / "made")
     pair = made.pair("about a")
     others = {row["pair_id"] for row in made.pairs} - {pair["pair_id"]}
     store_before = snapshot(tmp_path / "made" / "store")
@@ -274,7 +281,7 @@ def test_a_crash_at_any_point_loses_nothing_and_a_second_call_finishes(
     whole = copied("whole")
     erase(whole, image_id(picture(1)))
     wanted = snapshot(tmp_path / "whole")
-    for number in range(0, 200, 5):
+    for number in range(0, 200, 7):
         found = copied("cut")
         with pytest.MonkeyPatch.context() as patch:
             crash_after(patch, number)

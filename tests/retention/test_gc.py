@@ -23,7 +23,7 @@ from prefopt.retention.gc import Collected, gc
 from prefopt.retention.runs import Run
 from prefopt.stages.keys import STAGES
 from tests.kit.data import distinct
-from tests.kit.retention import DAY, FAMILIES, MadeRun, age, all_whole, make_run, snapshot
+from tests.kit.retention import DAY, FAMILIES, MadeRun, age, all_whole, copies, make_run, snapshot
 
 SHARED = distinct(4)
 
@@ -39,13 +39,23 @@ def aged(made: MadeRun, days: float) -> MadeRun:
     return made
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> list[MadeRun]:
+    """From the oldest to the newest, sharing some pairs."""
+    place = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        return [
+            make_run(place, f"run {model}", [*SHARED, *distinct(3, start=start)], patch, model=model)
+            for start, model in ((20, "one"), (40, "two"), (60, "three"))
+        ]
+
+
 @pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[MadeRun, MadeRun, MadeRun]:
-    """From the oldest to the newest, sharing some pairs; everything is older than the grace period."""
-    found = []
-    for number, model in enumerate(("one", "two", "three")):
-        rows = [*SHARED, *distinct(3, start=20 * (number + 1))]
-        found.append(aged(make_run(tmp_path, f"run {model}", rows, monkeypatch, model=model), 9 - 2 * number))
+def three(template: list[MadeRun], tmp_path: Path) -> tuple[MadeRun, MadeRun, MadeRun]:
+    """Everything is older than the grace period."""
+    found = copies(template, tmp_path)
+    for run, days in zip(found, (9, 7, 5), strict=True):
+        age(run.place, days)
     age(tmp_path / "store", 3)
     return tuple(found)  # type: ignore[return-value]
 
