@@ -14,7 +14,8 @@ from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.evaluate import TUNED
 from prefopt.config.root import ModelConfig
-from prefopt.data.ids import digest, prompt_id
+from prefopt.data.ids import prompt_id
+from prefopt.data.keys import GENERATED, generated_key
 from prefopt.data.storage import Storage
 from prefopt.data.store import LatentStore, RowStore
 from prefopt.distributed.stores import latent_stores
@@ -155,7 +156,7 @@ def image_store(store: Storage, config: RunConfig, model: ComparedModel) -> RowS
     negative = evaluate.negative if model.negative else None
     return RowStore(
         store,
-        "generated",
+        GENERATED,
         {
             **model.identity,
             "negative_shares": negative.model_dump(mode="json", exclude={"weights_from"}) if negative else None,
@@ -259,7 +260,7 @@ class EvaluateUnits:
             self._stores[name] = image_store(self._job.store, self._job.config, self._models[name])
         store = self._stores[name]
         store.refresh()
-        keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
+        keyed = {generated_key(prompt, sample): (prompt, sample) for prompt, sample in tasks}
         missing = store.missing(keyed)
         if missing:
             drawn = self._drawn(name, [keyed[key] for key in missing])

@@ -13,10 +13,11 @@ from PIL import Image
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.data.keys import LATENTS, reward_key
 from prefopt.data.storage import Storage
 from prefopt.data.visits import latent_key
 from prefopt.distributed.pixels import read_pixels
-from prefopt.distributed.stores import LATENTS, latent_stores, reward_key, reward_store
+from prefopt.distributed.stores import latent_stores, reward_store
 from prefopt.models.loading import cut_image, encode_images, image_pixels, load_vae
 from prefopt.rewards import RewardSpec, checked_scores
 

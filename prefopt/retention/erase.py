@@ -7,17 +7,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prefopt.data.ids import digest
+from prefopt.data.keys import (
+    GENERATED,
+    INVERTED,
+    KINDS,
+    LATENTS,
+    REFERENCES,
+    REWARDS,
+    generated_key,
+    reference_keys,
+    reward_key,
+)
 from prefopt.data.manifest import MANIFEST
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.visits import latent_key
-from prefopt.distributed.stores import INVERTED, LATENTS, REFERENCES, REWARDS, reference_keys, reward_key
 from prefopt.errors import StorageError
-from prefopt.human.pairs import KEY, Key
-from prefopt.human.results import RESULTS, SUMMARY
+from prefopt.human.pairs import KEY, RESULTS, SUMMARY, Key
 from prefopt.retention.gone import ID_COLUMNS, Gone
-from prefopt.retention.parts import GENERATED, KINDS, Doomed, Tally, families, remove_empty, remove_rows
+from prefopt.retention.parts import Doomed, Tally, families, remove_empty, remove_rows
 from prefopt.retention.rewrite import PAGES, Rewrite, carry_out
 from prefopt.retention.runs import FORGETTING, NOTES, Run
 
@@ -54,7 +62,7 @@ def _keys(gone: Gone, runs: Sequence[Run]) -> dict[str, set[str]]:
     keys: dict[str, set[str]] = {kind: set() for kind in KINDS}
     keys[REWARDS] = {reward_key(*scored) for scored in gone.scored}
     keys[LATENTS] = {latent_key(image, flip) for image in gone.images for flip in (False, True)}
-    keys[GENERATED] = {digest("generated", text, str(n)) for text in gone.prompts for n in range(_SAMPLES)}
+    keys[GENERATED] = {generated_key(text, n) for text in gone.prompts for n in range(_SAMPLES)}
     for run in runs:
         for stage in run.of("score"):
             visits = stage.table("visits-", VISITS.names)

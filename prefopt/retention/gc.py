@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileInfo
 
+from prefopt.data.keys import GENERATED, KINDS, REWARDS
 from prefopt.data.storage import Storage
-from prefopt.distributed.stores import REWARDS
 from prefopt.registry import Record
 from prefopt.retention.keeping import Kept, at_work, is_young, kept_runs
-from prefopt.retention.parts import GENERATED, KINDS, Removed, Tally, families, remove_empty, remove_rows
+from prefopt.retention.parts import Removed, Tally, families, remove_empty, remove_rows
 from prefopt.retention.reach import Reach, reach_of, unscored
 from prefopt.retention.runs import NOTES, Run, other_users
 from prefopt.retention.seen import forget_scan, scanned_file, scans
@@ -66,7 +66,8 @@ def gc(
     reach = reach_of(kept, store, working)
     done = Collected(kept={one.run.name: one.why for one in kept})
     staying = {one.run.place for one in kept}
-    stale = [(one.run, place) for one in kept for place in _stale(one, grace)]
+    mine = {run.place for run in named}
+    stale = [(one.run, place) for one in kept if one.run.place in mine for place in _stale(one, grace)]
     for run, place in stale:
         kind = "work" if place.endswith("/work") else "stages"
         _remove(run.storage, place, run.below(place), kind, done.tally, dry_run=dry_run)

@@ -10,10 +10,7 @@ from pyarrow.fs import FileInfo
 
 from prefopt.data.storage import Storage
 from prefopt.data.store import write_part
-from prefopt.distributed.stores import INVERTED, LATENTS, REFERENCES, REWARDS
 
-GENERATED = "generated"
-KINDS = (LATENTS, INVERTED, REFERENCES, REWARDS, GENERATED)
 OWNERS = ("pair_id", "image_id", "prompt_id")
 """Columns that say what a row was made from; parts of earlier versions lack them."""
 _FAMILY = "family.json"

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefopt.data.ids import digest
+from prefopt.data.keys import GENERATED, INVERTED, LATENTS, REFERENCES, REWARDS, generated_key, reward_key
 from prefopt.data.storage import Storage
 from prefopt.data.store import KEY
 from prefopt.data.visits import latent_key
-from prefopt.distributed.stores import INVERTED, LATENTS, REFERENCES, REWARDS, reward_key
 from prefopt.errors import InputError
 from prefopt.retention.keeping import Kept
-from prefopt.retention.parts import GENERATED, Doomed, families
+from prefopt.retention.parts import Doomed, families
 from prefopt.retention.runs import FinishedStage
 
 _REWARD = "reward "
@@ -123,11 +122,11 @@ def _add_drawn(reach: Reach, stage: FinishedStage, store: Storage) -> None:
     for file in stage.manifest.files_like("images-"):
         table = stage.storage.read_table(file, ["prompt", "sample"])
         rows = list(zip(table["prompt"].to_pylist(), table["sample"].to_pylist(), strict=True))
-        reach.keys[GENERATED] |= {digest("generated", prompt, str(sample)) for prompt, sample in rows}
+        reach.keys[GENERATED] |= {generated_key(prompt, sample) for prompt, sample in rows}
         if rows:
             first = stage.storage.read_rows(file, 0, 1)
             png = first["png"].to_pylist()[0]
-            reach.drawn |= set(_families_with(store, digest("generated", rows[0][0], str(rows[0][1])), png))
+            reach.drawn |= set(_families_with(store, generated_key(*rows[0]), png))
 
 
 def _families_with(store: Storage, key: str, png: bytes) -> Iterator[str]:

@@ -14,14 +14,13 @@ import pytest
 
 from prefopt.config import RunConfig
 from prefopt.data.ids import digest, prompt_id
+from prefopt.data.keys import KINDS, generated_key, reference_keys, reward_key
 from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file, verify
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.data.users import note_user
 from prefopt.data.visits import latent_key, visit_id
-from prefopt.distributed.stores import reference_keys, reward_key
-from prefopt.retention.parts import KINDS
 from prefopt.stages.chain import Chain
 from prefopt.stages.keys import STAGES
 from tests.kit.data import quiet, small_config, table, write_parquet
@@ -153,8 +152,8 @@ def _fill_store(store: Storage, pairs: Sequence[Mapping[str, Any]], visits: pa.T
         owners,
     )
     for drawn in ("base", model):
-        rows = [(digest("generated", pair["prompt"], "0"), prompt_id(pair["prompt"])) for pair in pairs]
-        png = {digest("generated", pair["prompt"], "0"): picture_of(drawn, pair["prompt"]) for pair in pairs}
+        rows = [(generated_key(pair["prompt"], 0), prompt_id(pair["prompt"])) for pair in pairs]
+        png = {generated_key(pair["prompt"], 0): picture_of(drawn, pair["prompt"]) for pair in pairs}
         _append(store, "generated", {"model": drawn}, rows, "prompt_id", owners, png)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from prefopt.data.keys import reference_keys, reward_key
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.data.tables import read_tables
 from prefopt.data.users import note_user
 from prefopt.data.visits import latent_key
-from prefopt.distributed.stores import reference_keys, reward_key
 from prefopt.errors import InputError
 from prefopt.registry import Registry, champion_of
 from prefopt.retention.gc import Collected, gc
@@ -194,9 +194,12 @@ def test_what_was_written_lately_stays(three: tuple[MadeRun, MadeRun, MadeRun], 
 
 def test_a_run_that_was_not_named_is_kept(three: tuple[MadeRun, MadeRun, MadeRun]) -> None:
     one, two, last = three
-    done = collect(two, last, keep=1)
+    shutil.copytree(one.directory("train"), one.place / "train" / "0123456789ab")
+    done = collect(two, last, keep=1, grace=timedelta(0))
     assert done.kept == {str(one.place): "not named", str(last.place): "among the newest 1"}
     assert done.runs == [str(two.place)]
+    assert (one.place / "train" / "0123456789ab").exists(), "nothing of it is touched"
+    shutil.rmtree(one.place / "train" / "0123456789ab")
     lacks_nothing(one)
 
 

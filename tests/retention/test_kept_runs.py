@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from prefopt.config import RunConfig
+from prefopt.data.keys import KINDS
 from prefopt.data.storage import Storage
 from prefopt.data.withdrawn import Withdrawn
 from prefopt.retention.forget import forget
 from prefopt.retention.gc import gc
-from prefopt.retention.parts import KINDS
 from prefopt.retention.runs import Run
 from tests.kit.data import distinct, fingerprint, run_stages, small_config, table, write_parquet
 from tests.kit.retention import age
