@@ -19,6 +19,7 @@ from prefopt.retention.runs import Run
 from prefopt.stages.chain import Chain
 from tests.kit.data import distinct, judgement, picture, quiet, table
 from tests.kit.retention import MadeRun, all_whole, copies, holders, make_run, snapshot
+from tests.kit.unit_runner import without_ray
 
 # a: two votes; b shares its prompt with a2, an image with c; the others stand alone
 ROWS = [
@@ -170,7 +171,8 @@ def test_a_second_call_finds_nothing_more(made: MadeRun, tmp_path: Path) -> None
     assert snapshot(tmp_path) == before
 
 
-def test_the_next_ingest_leaves_it_out(made: MadeRun) -> None:
+def test_the_next_ingest_leaves_it_out(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch, "ingest")
     before = made.chain().directory("ingest").uri
     pair = made.pair("about a")
     erase(made, pair["pair_id"])
