@@ -11,7 +11,7 @@ import pytest
 from prefopt.data.ids import image_id
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
-from prefopt.data.withdrawn import Withdrawn, annotator_id
+from prefopt.data.withdrawn import Withdrawn, annotator_id, read_withdrawn
 from prefopt.human.pairs import DrawnImage, make_key, read_key, write_key
 from prefopt.registry import Registry, champion_of
 from prefopt.retention.forget import Forgotten, forget
@@ -19,6 +19,7 @@ from prefopt.retention.runs import Run
 from prefopt.stages.chain import Chain
 from tests.kit.data import distinct, judgement, picture, quiet, table
 from tests.kit.retention import MadeRun, all_whole, copies, holders, make_run, snapshot
+from tests.kit.s3 import object_store
 from tests.kit.unit_runner import without_ray
 
 # a: two votes; b shares its prompt with a2, an image with c; the others stand alone
@@ -308,3 +309,23 @@ def test_a_crash_at_any_point_loses_nothing_and_a_second_call_finishes(template:
         shutil.rmtree(tmp_path / "cut")
     else:
         pytest.fail("there are more steps than were tried")
+
+
+def test_runs_and_stores_on_an_object_store_are_rewritten_alike(made: MadeRun, tmp_path: Path) -> None:
+    pair = made.pair("about a")["pair_id"]
+    with object_store() as uri:
+        bucket = Storage(uri)
+        for place in ("run", "store"):
+            for name in Storage(str(tmp_path / place)).files():
+                bucket.write_bytes(f"{place}/{name}", (tmp_path / place / name).read_bytes())
+        bucket.write_bytes("w.txt", f"{pair}\n".encode())
+        forget(read_withdrawn(f"{uri}/w.txt"), bucket.child("store"), [Run.open(f"{uri}/run")])
+        for place in ("run", "store"):
+            for name in bucket.files(place):
+                target = tmp_path / "fetched" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(bucket.read_bytes(name))
+    erase(made, pair)
+    for place in ("run", "store"):
+        assert snapshot(tmp_path / "fetched" / place) == snapshot(tmp_path / place)
+    all_whole(tmp_path / "fetched" / "run")
