@@ -69,7 +69,8 @@ def forget(
     gone = find_gone(withdrawn, places)
     of_run = {run.place: find_gone(withdrawn, seen[run.place]) if seen[run.place] else gone for run in runs}
     done = _counted(gone, places, trained_models(runs, of_run, history))
-    done.sources |= {file: [] for run in runs for file in image_files(run, gone)}
+    for run in runs:
+        done.sources.update((file, []) for file in image_files(run, gone))
     entries: dict[str, Iterable[str]] = {entry: gone.source_files.get(entry, ()) for entry in withdrawn.entries}
     if not dry_run:
         done.listed = add_to_store_list(store, entries)
@@ -102,7 +103,8 @@ def _resumed(run: Run) -> Run:
 
 
 def _counted(gone: Gone, places: Sequence[Seen], models: list[Model]) -> Forgotten:
-    pairs, images = set(), set()
+    pairs: set[str] = set()
+    images: set[str] = set()
     for seen in places:
         hit = seen.pairs.filter(pc.is_in(seen.pairs["pair_id"], pa.array(sorted(gone.pairs), pa.string())))
         pairs |= set(hit["pair_id"].to_pylist())

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,7 +86,7 @@ def _without_rows(made: Rewrite, path: str, gone: Gone) -> None:
 
 def _set_aside(made: Rewrite, gone: Gone) -> None:
     """Votes that leave ingest's tables are counted in its quarantine, by ids alone."""
-    storage, votes = made.stage.storage, []
+    votes: list[dict[str, Any]] = []
     columns = ["pair_id", "source_file", "source_row"]
     pairs = made.stage.table("pairs-", columns)
     assert pairs is not None
@@ -106,7 +107,7 @@ def _set_aside(made: Rewrite, gone: Gone) -> None:
                 "detail": told.format(vote["pair_id"]),
             }
         )
-    before = storage.read_table(QUARANTINE_FILE)
+    before = made.stage.storage.read_table(QUARANTINE_FILE)
     made.tables[QUARANTINE_FILE] = pa.concat_tables([before, pa.Table.from_pylist(votes, schema=QUARANTINE)])
 
 
