@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import yaml
 from pyarrow.fs import FileInfo
 
 from prefopt.config import parse_config
@@ -126,8 +127,6 @@ class Run:
 
 
 def _models(text: str, name: str) -> set[str]:
-    import yaml
-
     try:
         config = parse_config(yaml.safe_load(text), name)
     except (yaml.YAMLError, PrefoptError):
