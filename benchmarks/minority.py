@@ -26,11 +26,12 @@ from scipy.stats import rankdata, spearmanr
 from prefopt.config import RunConfig, load_config
 from prefopt.config.evaluate import BootstrapConfig
 from prefopt.data.framing import Framing
+from prefopt.data.keys import reference_keys
 from prefopt.data.scales import read_scales, root_mean_square, scaled_margin
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.session import start_ray, stop_ray
-from prefopt.distributed.stores import draw_stores, read_errors, reference_keys
+from prefopt.distributed.stores import draw_stores, read_errors
 from prefopt.evaluation.minority import detect, label_truth, offline_u
 from prefopt.evaluation.statistics import Estimate, Resampling, auroc
 from prefopt.minority.metric import crowd_margin

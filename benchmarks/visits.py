@@ -29,12 +29,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, logsigmoid
 
 from prefopt.config import RunConfig, load_config
+from prefopt.data.keys import LATENTS
 from prefopt.data.schema import VISITS
 from prefopt.data.visits import VisitBatch
 from prefopt.diffusion.errors import denoising_error, error_gap
 from prefopt.distributed.inversions import InvertVisits, VisitInverter
 from prefopt.distributed.session import start_ray, stop_ray
-from prefopt.distributed.stores import LATENTS, VisitReader, latent_stores
+from prefopt.distributed.stores import VisitReader, latent_stores
 from prefopt.distributed.training.batches import Denoising, MicroBatch, make_micro_batch
 from prefopt.distributed.training.engine import learning_rate
 from prefopt.distributed.training.job import PROMPTS

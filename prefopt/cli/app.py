@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from prefopt.cli import looking, retrain, stages
+from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
 from prefopt.cli.registry import registry
 from prefopt.errors import PrefoptError
@@ -25,6 +25,8 @@ app.command()(retrain.retrain)
 for _name, _help in retrain.STAGE_HELP.items():
     app.command(_name, help=_help)(retrain.night_stage(_name))
 app.command()(retrain.promote)
+app.command()(retention.gc)
+app.command()(retention.forget)
 app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
 
 

@@ -74,11 +74,15 @@ class Storage:
 
     def files(self, relative: str = "") -> list[str]:
         """Files below a directory, sorted, relative to this storage. Unfinished writes are left out."""
+        return list(self.entries(relative))
+
+    def entries(self, relative: str = "") -> dict[str, pafs.FileInfo]:
+        """What `files` lists, with sizes and modification times."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True, recursive=True)
         with _explained("list", self, relative):
-            files = [i.path for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
-        names = [file[len(self._root) :].lstrip("/") for file in files]
-        return sorted(name for name in names if not os.path.basename(name).startswith(_UNFINISHED))
+            files = [info for info in self._fs.get_file_info(selector) if info.type == pafs.FileType.File]
+        named = {info.path[len(self._root) :].lstrip("/"): info for info in files}
+        return {name: named[name] for name in sorted(named) if not os.path.basename(name).startswith(_UNFINISHED)}
 
     def sweep(self) -> None:
         """Remove unfinished writes that a killed process left. Nobody may be writing here."""

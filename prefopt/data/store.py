@@ -20,7 +20,8 @@ class RowStore:
     """Rows of one kind and family: everything that all keys of a family share (model digest, dtype, size).
 
     Parts are immutable parquet files named after their keys; a row's values depend on its key alone, so it does
-    not matter which part holds it.
+    not matter which part holds it. A column pair_id, image_id or prompt_id says what a row was made from, so that it
+    can be found when that is to be forgotten.
     """
 
     def __init__(self, storage: Storage, kind: str, family: Mapping[str, Any]) -> None:
@@ -63,8 +64,7 @@ class RowStore:
         """Add rows; the table has a string column `key`. The same rows always make the same file."""
         if not self._storage.exists("family.json"):
             self._storage.write_bytes("family.json", self._description.encode())
-        keys = rows[KEY].to_pylist()
-        self._storage.write_table(f"{digest(*keys)}.parquet", rows, row_group_size=_ROW_GROUP)
+        write_part(self._storage, rows)
 
     def get(self, keys: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """The rows of these keys, in this order (a key may repeat). InputError if one has no row."""
@@ -90,6 +90,13 @@ class RowStore:
             groups, place = np.unique(rows // _ROW_GROUP, return_inverse=True)
             table = file.read_row_groups(groups.tolist(), columns=columns, use_threads=False)
         return table.take(place * _ROW_GROUP + rows % _ROW_GROUP)
+
+
+def write_part(family: Storage, rows: pa.Table) -> str:
+    """Write rows as one part of a family; returns the file's name."""
+    name = f"{digest(*rows[KEY].to_pylist())}.parquet"
+    family.write_table(name, rows, row_group_size=_ROW_GROUP)
+    return name
 
 
 class LatentStore(RowStore):

@@ -13,6 +13,7 @@ from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.ids import digest
+from prefopt.data.keys import reference_keys, reward_key
 from prefopt.data.schema import IMAGES
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
@@ -26,9 +27,7 @@ from prefopt.distributed.stores import (
     inverted_stores,
     latent_stores,
     read_errors,
-    reference_keys,
     reference_stores,
-    reward_key,
     reward_store,
     with_reference_errors,
 )

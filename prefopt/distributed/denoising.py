@@ -9,12 +9,13 @@ import torch
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
+from prefopt.data.keys import reference_keys
 from prefopt.data.storage import Storage
 from prefopt.data.store import RowStore
 from prefopt.data.tables import padded
 from prefopt.data.visits import bucket_batches, bucket_rows
 from prefopt.diffusion.errors import denoising_error
-from prefopt.distributed.stores import REFERENCE_COLUMNS, VisitReader, draw_stores, reference_keys
+from prefopt.distributed.stores import REFERENCE_COLUMNS, VisitReader, draw_stores
 from prefopt.distributed.training.batches import Denoising, noisy_latents
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import predict
@@ -80,7 +81,8 @@ def append_errors(stores: Mapping[Size, RowStore], visits: pa.Table, errors: np.
     keys = reference_keys(visits)
     for size, rows in bucket_rows(visits).items():
         columns = dict(zip(REFERENCE_COLUMNS, errors[rows].T, strict=True))
-        stores[size].append(pa.table({"key": [keys[row] for row in rows], **columns}))
+        pairs = visits["pair_id"].take(rows)
+        stores[size].append(pa.table({"key": [keys[row] for row in rows], "pair_id": pairs, **columns}))
 
 
 class MeasureDraws:

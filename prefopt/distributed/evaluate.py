@@ -13,7 +13,8 @@ from PIL import Image
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
-from prefopt.data.ids import digest, prompt_id
+from prefopt.data.ids import prompt_id
+from prefopt.data.keys import GENERATED, generated_key
 from prefopt.data.storage import Storage
 from prefopt.data.store import LatentStore, RowStore
 from prefopt.distributed.stores import latent_stores
@@ -157,7 +158,7 @@ def image_store(store: Storage, config: RunConfig, model: ComparedModel) -> RowS
     negative = evaluate.negative if model.negative else None
     return RowStore(
         store,
-        "generated",
+        GENERATED,
         {
             **model.identity,
             "negative_shares": negative.model_dump(mode="json", exclude={"weights_from"}) if negative else None,
@@ -263,11 +264,12 @@ class EvaluateUnits:
             self._stores[name] = image_store(self._job.store, self._job.config, self._models[name])
         store = self._stores[name]
         store.refresh()
-        keyed = {digest("generated", prompt, str(sample)): (prompt, sample) for prompt, sample in tasks}
+        keyed = {generated_key(prompt, sample): (prompt, sample) for prompt, sample in tasks}
         missing = store.missing(keyed)
         if missing:
             drawn = self._drawn(name, [keyed[key] for key in missing])
-            store.append(pa.table({"key": missing, "png": pa.array(drawn, pa.binary())}))
+            of = [prompt_id(keyed[key][0]) for key in missing]
+            store.append(pa.table({"key": missing, "prompt_id": of, "png": pa.array(drawn, pa.binary())}))
             store.refresh()
         pngs: list[bytes] = store.get(list(keyed), ["png"])["png"].to_pylist()
         return pngs

@@ -67,7 +67,7 @@ def append_inverted(store: LatentStore, visits: pa.Table, xt: np.ndarray) -> Non
 
     InputError if the store's dtype cannot hold one.
     """
-    columns: dict[str, Any] = {"key": visits["inverted_key"]}
+    columns: dict[str, Any] = {"key": visits["inverted_key"], "pair_id": visits["pair_id"]}
     for side in (0, 1):
         names = [f"image_{side} of pair {pair}, inverted," for pair in visits["pair_id"].to_pylist()]
         cells = [store.pack(x, name) for x, name in zip(xt[side], names, strict=False)]

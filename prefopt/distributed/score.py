@@ -13,10 +13,11 @@ from PIL import Image
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.config.ingest import Source as SourceConfig
+from prefopt.data.keys import LATENTS, reward_key
 from prefopt.data.storage import Storage
 from prefopt.data.visits import latent_key
 from prefopt.distributed.pixels import read_pixels
-from prefopt.distributed.stores import LATENTS, latent_stores, reward_key, reward_store
+from prefopt.distributed.stores import latent_stores, reward_store
 from prefopt.models.loading import cut_image, encode_images, image_pixels, load_vae
 from prefopt.rewards import RewardSpec, checked_scores
 
@@ -63,28 +64,30 @@ class ScoreImages:
         scored = scores.finish()
         for index, store in enumerate(self._reward_stores):
             if scored:
-                keys = pa.array([key for key, _ in scored])
-                store.append(pa.table({"key": keys, "score": pa.array([s[index] for _, s in scored], pa.float32())}))
+                keys, of = ([row[place] for row in scored] for place in (0, 1))
+                column = pa.array([scores[index] for *_, scores in scored], pa.float32())
+                store.append(pa.table({"key": keys, "image_id": of, "score": column}))
         for size, batches in latents.items():
             if encoded := batches.finish():
-                keys, cells = zip(*encoded, strict=True)
-                self._latents[size].append(pa.table({"key": keys, LATENTS: pa.array(cells, pa.binary())}))
+                keys, of, cells = map(list, zip(*encoded, strict=True))
+                columns = {"key": keys, "image_id": of, LATENTS: pa.array(cells, pa.binary())}
+                self._latents[size].append(pa.table(columns))
         return {"images": len(rows)}
 
-    def _score(self, tasks: list[tuple[str, Image.Image, str]]) -> list[tuple[str, list[np.float32]]]:
+    def _score(self, tasks: list[tuple[str, Image.Image, str]]) -> list[tuple[str, str, list[np.float32]]]:
         images, prompts = [image for _, image, _ in tasks], [prompt for *_, prompt in tasks]
         names = [f"image {image_id}" for image_id, *_ in tasks]
         columns = [checked_scores(reward, images, prompts, names) for reward in self._rewards]
         return [
-            (reward_key(image_id, prompt), [column[row] for column in columns])
+            (reward_key(image_id, prompt), image_id, [column[row] for column in columns])
             for row, (image_id, _, prompt) in enumerate(tasks)
         ]
 
-    def _encode(self, size: Size, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, bytes]]:
+    def _encode(self, size: Size, tasks: list[tuple[str, Image.Image, bool]]) -> list[tuple[str, str, bytes]]:
         pixels = np.stack([image_pixels(image, flip) for _, image, flip in tasks])
         latents = encode_images(self._vae, torch.from_numpy(pixels).to(self._vae.device)).float().cpu().numpy()
         return [
-            (latent_key(image_id, flip), self._latents[size].pack(latent, f"image {image_id}"))
+            (latent_key(image_id, flip), image_id, self._latents[size].pack(latent, f"image {image_id}"))
             for (image_id, _, flip), latent in zip(tasks, latents, strict=True)
         ]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
-from prefopt.data.ids import digest
+from prefopt.data.keys import INVERTED, LATENTS, REFERENCES, REWARDS
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.store import LatentStore, RowStore
@@ -19,17 +19,10 @@ from prefopt.models.shape import latent_shape
 from prefopt.models.sources import training_weights
 from prefopt.rewards import RewardSpec
 
-LATENTS, INVERTED, REFERENCES, REWARDS = "x0", "inverted", "references", "rewards"
 REFERENCE_COLUMNS = ("reference_0", "reference_1")
 """The reference's errors of both images: of a row in their store, and of a visit."""
-_ROWS = 10_000
 Models = Mapping[str, str]
 """Digests, by role, of the models that invert."""
-
-
-def reward_key(image: str, prompt: str) -> str:
-    """The key of a reward within its store."""
-    return digest("reward", image, prompt)
 
 
 def reward_store(store: Storage, reward: RewardSpec, batch: int) -> RowStore:
@@ -87,17 +80,6 @@ class VisitReader:
         """Visits of one bucket, with VISITS' columns and maybe more. InputError if a store lacks one."""
         (size,) = bucket_rows(visits)
         return read_visits(visits.select(VISITS.names), self._latents[size], self._inverted.get(size), self._told)
-
-
-def reference_key(visit: Mapping[str, Any]) -> str:
-    """The key of a visit's errors within their store."""
-    fixed = [str(visit[name]) for name in ("t_0", "t_1", "flip_0", "flip_1", "drop_prompt")]
-    return digest("reference", visit["visit_id"], *fixed)
-
-
-def reference_keys(visits: pa.Table) -> list[str]:
-    """The keys of visits' errors, in order."""
-    return [reference_key(visit) for part in visits.to_batches(max_chunksize=_ROWS) for visit in part.to_pylist()]
 
 
 def reference_stores(store: Storage, config: RunConfig, inverter: Models | None = None) -> dict[Size, RowStore]:

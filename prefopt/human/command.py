@@ -9,8 +9,8 @@ from prefopt.data.tables import Finished
 from prefopt.errors import ConfigError
 from prefopt.evaluation.statistics import Resampling
 from prefopt.human.export import Selection, check_folder, export_pairs
-from prefopt.human.pairs import human_directory
-from prefopt.human.results import RESULTS, SUMMARY, human_lines, human_record, import_votes
+from prefopt.human.pairs import RESULTS, SUMMARY, human_directory
+from prefopt.human.results import human_lines, human_record, import_votes
 from prefopt.human.votes import VoteColumns, check_votes_file, vote_columns
 
 

@@ -10,7 +10,7 @@ from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError, InputError
 
 SCHEMA_VERSION = 1
-KEY = "key.json"
+KEY, RESULTS, SUMMARY = "key.json", "human.json", "human.md"
 HexId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 

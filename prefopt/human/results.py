@@ -8,13 +8,12 @@ from typing import Any
 
 from prefopt.data.storage import Storage
 from prefopt.evaluation.statistics import Estimate, Resampling, TieRule, estimate_record, mean_estimate
-from prefopt.human.pairs import Key, human_directory, read_key
+from prefopt.human.pairs import RESULTS, SUMMARY, Key, human_directory, read_key
 from prefopt.human.statistics import Agreement, Votes, agreement, crossed_estimate
 from prefopt.human.votes import Choice, Vote, VoteColumns, VotesRead, read_votes
 from prefopt.page.formats import percent
 
 SCHEMA_VERSION = 1
-RESULTS, SUMMARY = "human.json", "human.md"
 
 
 @dataclass(frozen=True)

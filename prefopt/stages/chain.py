@@ -16,6 +16,7 @@ from prefopt.config import RunConfig, dump_config
 from prefopt.data.ids import canonical_hash
 from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_complete, read_manifest, stage_key
 from prefopt.data.storage import Storage
+from prefopt.data.users import note_user
 from prefopt.errors import InputError
 from prefopt.models.identity import with_absolute_places
 from prefopt.stages.base import RunStage, StageContext, StageOutput
@@ -111,6 +112,7 @@ class Chain:
         )
 
     def _execute(self, spec: StageSpec, context: StageContext) -> None:
+        note_user(self._store, self._run)
         self._start_engine()
         started, output = time.monotonic(), context.output
         run_stage: RunStage = importlib.import_module(f"prefopt.stages.{spec.name}").run

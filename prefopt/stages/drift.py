@@ -8,12 +8,13 @@ import pyarrow as pa
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.data.framing import Framing
+from prefopt.data.keys import LATENTS
 from prefopt.data.manifest import Rows
 from prefopt.data.store import LatentStore
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import latent_key
 from prefopt.distributed.costly import Latent
-from prefopt.distributed.stores import LATENTS, latent_stores
+from prefopt.distributed.stores import latent_stores
 from prefopt.drift.check import SEED, Sides, check, without_champion
 from prefopt.drift.pictures import Pictures, one_of_each_prompt, pooled
 from prefopt.drift.records import DRIFT, Drift

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from prefopt.config import RunConfig
+from prefopt.data.keys import reference_key
 from prefopt.data.store import RowStore
 from prefopt.data.visits import visit_noise
 from prefopt.diffusion import add_noise, denoising_error, target_noise
 from prefopt.distributed.references import ReferenceErrors, check_references
-from prefopt.distributed.stores import VisitReader, latent_stores, reference_family, reference_key, reference_stores
+from prefopt.distributed.stores import VisitReader, latent_stores, reference_family, reference_stores
 from prefopt.distributed.training.job import PROMPTS
 from prefopt.errors import GuardError, InputError
 from prefopt.models.families import encode_prompts, predict

@@ -12,12 +12,13 @@ import torch
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
+from prefopt.data.keys import reward_key
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.costly import CostlyRows, Latent, scored_images
 from prefopt.distributed.pixels import read_pixels
 from prefopt.distributed.score import ScoreImages
-from prefopt.distributed.stores import reward_key, reward_store
+from prefopt.distributed.stores import reward_store
 from prefopt.errors import ConfigError, InputError, RewardError
 from prefopt.rewards import REWARDS, RewardSpec, reward_spec
 from prefopt.stages.base import StageOutput

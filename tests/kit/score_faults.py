@@ -19,12 +19,13 @@ from PIL import Image
 
 from prefopt.config import RunConfig
 from prefopt.config.ingest import Limits
+from prefopt.data.keys import reward_key
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.costly import scored_images
 from prefopt.distributed.pixels import read_pixels
-from prefopt.distributed.stores import reward_key, reward_store
+from prefopt.distributed.stores import reward_store
 from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageOutput
 from prefopt.world.dataset import encode_png, world_pair

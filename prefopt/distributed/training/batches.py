@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from prefopt.config.base import Size
+from prefopt.data.keys import reference_keys
 from prefopt.data.store import RowStore
 from prefopt.data.visits import VisitBatch
 from prefopt.diffusion.schedule import NoiseSchedule, PredictionType, add_noise, prediction_target, target_noise
-from prefopt.distributed.stores import Models, VisitReader, reference_keys, reference_stores, with_reference_errors
+from prefopt.distributed.stores import Models, VisitReader, reference_stores, with_reference_errors
 from prefopt.distributed.training.job import PLAN, TrainingJob
 from prefopt.distributed.training.prompts import PromptEmbeddings
 from prefopt.models.families import Conditioning

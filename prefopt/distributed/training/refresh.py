@@ -21,12 +21,13 @@ from torch import Tensor
 from prefopt.config.base import Size
 from prefopt.config.train import RefreshConfig
 from prefopt.data.ids import digest
+from prefopt.data.keys import reference_key
 from prefopt.data.store import RowStore
 from prefopt.data.tables import padded
 from prefopt.data.visits import VisitBatch, bucket_batches
 from prefopt.diffusion.schedule import NoiseSchedule
 from prefopt.distributed.inversions import VisitInverter, append_inverted
-from prefopt.distributed.stores import Models, VisitReader, inverted_stores, reference_key, reference_stores
+from prefopt.distributed.stores import Models, VisitReader, inverted_stores, reference_stores
 from prefopt.distributed.training.batches import StepReader
 from prefopt.distributed.training.engine import PolicyEngine
 from prefopt.distributed.training.job import PLAN, PROMPTS, TrainingJob
