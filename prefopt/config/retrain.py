@@ -30,6 +30,9 @@ class RetrainConfig(Branch):
     full_every: Count | None = 10
     """After so many promotions the next night trains from the base, on all pairs; null: never."""
     drift: DriftConfig = DriftConfig()
+    released: tuple[Count, ...] = ()
+    """Records whose pairs were set aside, because the drift check spoke against them, and that a person has found to be
+    good: later nights train on these pairs again."""
     hooks: HooksConfig = HooksConfig()
 
 
@@ -48,6 +51,14 @@ class ChampionConfig(Branch):
     """The key of the score stage whose scales stay frozen."""
 
 
+class PairsConfig(Branch):
+    """Pairs, by a file of their ids."""
+
+    place: str
+    sha256: Digest
+    pairs: Annotated[int, Field(ge=0)]
+
+
 class NightConfig(Branch):
     """One night, as `prefopt retrain` plans it once the new data are known. Nobody writes this branch by hand."""
 
@@ -63,5 +74,9 @@ class NightConfig(Branch):
     """Of the gate's test."""
     replay: Annotated[float, Field(ge=0.0, lt=1.0)]
     """Share of visits of old pairs."""
+    fresh: PairsConfig
+    """Training pairs that have come since the last night that decided."""
+    aside: PairsConfig
+    """Pairs that no night trains on, since a drift check spoke against them."""
     audited: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
     """What promotions since the last one from the base have won and lost by `gate.audit`."""

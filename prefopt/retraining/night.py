@@ -11,6 +11,7 @@ import yaml
 from prefopt.config import RunConfig, dump_config, parse_config
 from prefopt.config.retrain import ChampionConfig
 from prefopt.data.manifest import is_complete, read_manifest
+from prefopt.data.pair_lists import read_pairs, write_pairs
 from prefopt.data.storage import Storage
 from prefopt.drift.records import read_drift
 from prefopt.errors import InputError
@@ -29,6 +30,7 @@ from prefopt.registry import (
     current,
     retraining_lock,
 )
+from prefopt.retraining.aside import read_aside, set_aside
 from prefopt.retraining.plan import champion_config, is_full, new_pairs, night_config, watermark
 from prefopt.retraining.trail import read_trail
 from prefopt.stages.base import StageOutput
@@ -36,7 +38,7 @@ from prefopt.stages.chain import Chain, StageOutcome
 from prefopt.stages.champion import champion_ingest
 from prefopt.stages.keys import NIGHT, STAGES
 
-CONFIG = "night.yaml"
+CONFIG, FRESH, ASIDE = "night.yaml", "fresh.txt", "aside.txt"
 AUTOMATIC = "prefopt retrain"
 JUDGED: frozenset[Action] = frozenset({"promote", "propose", "reject", "hold"})
 EVENTS: Mapping[Action, Event] = {
@@ -68,6 +70,8 @@ class NightOutcome:
     """The night's directory."""
     seen: Watermark
     """The data that it read."""
+    suspicious: bool = False
+    """Whether its new pairs are set aside: the drift check spoke against them, and nothing shows that they are good."""
     decision: Decision | None = None
     place: str | None = None
     """The decision's."""
@@ -83,6 +87,7 @@ class NightOutcome:
             "run": self.run,
             "record": self.record.number if self.record else None,
             "decision": self.place,
+            "set_aside": self.suspicious,
         }
 
 
@@ -167,13 +172,22 @@ class Night:
     def _planned(self, history: list[Record], *, full: bool) -> Plan | NightOutcome:
         champion, trail, run_dir = _champion(history), read_trail(history), self._run_dir(history)
         ingest = self._chain(self._config, run_dir).run("ingest")
+        aside = read_aside(self._registry, history, self._config.retrain.released)
         known = champion_ingest(champion) if champion else None
-        arrived, wanted = new_pairs(ingest, self._last_seen(history) or known), self._config.retrain.min_pairs
-        if arrived < wanted:
-            reason = f"{arrived} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
+        fresh, wanted = new_pairs(ingest, self._last_seen(history) or known, aside), self._config.retrain.min_pairs
+        if len(fresh) < wanted:
+            reason = f"{len(fresh)} new pairs of the training split, and retrain.min_pairs is {wanted}: nothing to do."
             return NightOutcome("nothing", reason, run_dir, watermark(ingest))
-        full = full or is_full(self._config, champion, trail)
-        config = night_config(self._config, history, trail, champion, new_pairs(ingest, known), full=full)
+        config = night_config(
+            self._config,
+            history,
+            trail,
+            champion,
+            len(new_pairs(ingest, known, aside)),
+            full=full or is_full(self._config, champion, trail),
+            fresh=write_pairs(run_dir, FRESH, fresh),
+            aside=write_pairs(run_dir, ASIDE, aside),
+        )
         Storage(run_dir).write_bytes(CONFIG, dump_config(config).encode())
         return Plan(config, run_dir)
 
@@ -186,13 +200,15 @@ class Night:
             stage(name)
         advice = read_drift(stage("drift").storage)
         if advice.action == "hold":
-            return NightOutcome("hold", " ".join(advice.sentences), plan.run_dir, seen)
+            return NightOutcome("hold", " ".join(advice.sentences), plan.run_dir, seen, suspicious=True)
         for name in ("train", "evaluate"):
             stage(name)
         gate = stage("gate").storage
         decision = read_decision(gate)
         place = gate.path(DECISION) if gate.local else f"{gate.uri}/{DECISION}"
-        return NightOutcome(self._action(decision), sentence(decision), plan.run_dir, seen, decision, place)
+        action = self._action(decision)
+        suspicious = action == "reject" and bool(advice.warnings)
+        return NightOutcome(action, sentence(decision), plan.run_dir, seen, suspicious, decision, place)
 
     def _chain(self, config: RunConfig, run_dir: str) -> "_Stages":
         specs = NIGHT if config.night else {"ingest": STAGES["ingest"]}
@@ -220,7 +236,12 @@ class Night:
         last = history[-1] if history else None
         if last and (last.action, last.reason, last.seen) == (made.action, made.reason, made.seen):
             return made
-        model = champion_of(made.run) if made.decision else None
+        model, number = champion_of(made.run) if made.decision else None, len(history) + 1
+        fresh = read_pairs(f"{made.run}/{FRESH}") if made.suspicious else None
+        set_aside(self._registry, number, fresh)
+        if fresh is not None:
+            told = f"{made.reason} Its {len(fresh)} new pairs are set aside until retrain.released names {number}."
+            made = replace(made, reason=told)
         record = self._registry.add(
             history, made.action, model, by=self._by, reason=made.reason, decision=made.place, seen=made.seen
         )

@@ -4,12 +4,11 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.config.evaluate import CHAMPION
-from prefopt.config.retrain import ChampionConfig, NightConfig
+from prefopt.config.retrain import ChampionConfig, NightConfig, PairsConfig
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
@@ -32,14 +31,14 @@ def champion_config(champion: Champion) -> ChampionConfig:
     )
 
 
-def new_pairs(ingest: StageOutput, seen: StageOutput | None) -> int:
-    """How many pairs of the training split have a vote that is not in `seen`, an earlier ingest stage."""
+def new_pairs(ingest: StageOutput, seen: StageOutput | None, aside: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Pairs of the training split with a vote that is not in `seen`, an earlier ingest stage. Those set aside are left
+    out."""
     pairs = read_tables(ingest, "pairs-", ["pair_id", "split"])
-    training = pairs.filter(pc.equal(pairs["split"], "train"))["pair_id"]
+    training = frozenset(pairs.filter(pc.equal(pairs["split"], "train"))["pair_id"].to_pylist()) - aside
     if seen is None:
-        return len(training)
-    known = known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), seen)
-    return int(pc.sum(pc.invert(pc.is_in(training, pa.array(sorted(known), pa.string())))).as_py() or 0)
+        return training
+    return training - known_pairs(read_tables(ingest, "votes-", ["vote_id", "pair_id"]), seen)
 
 
 def watermark(ingest: StageOutput) -> Watermark:
@@ -73,6 +72,8 @@ def night_config(
     new: int,
     *,
     full: bool,
+    fresh: PairsConfig,
+    aside: PairsConfig,
 ) -> RunConfig:
     """The config of the night: the config itself, with the champion as start and as rival, and as many steps as `new`
     pairs are worth. ConfigError if the config does not allow for it."""
@@ -89,6 +90,8 @@ def night_config(
         full=full,
         level=trail.level(config.gate.false_promotions),
         replay=0.0 if full else config.retrain.replay,
+        fresh=fresh,
+        aside=aside,
         audited=(0, 0) if full else trail.audited,
     )
     tree = config.model_dump(mode="json", by_alias=True)

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefopt.config import RunConfig
 from prefopt.config.base import Size
 from prefopt.data.framing import Framing
 from prefopt.data.keys import LATENTS
 from prefopt.data.manifest import Rows
+from prefopt.data.pair_lists import read_pairs
 from prefopt.data.store import LatentStore
 from prefopt.data.tables import read_tables
 from prefopt.data.visits import latent_key
@@ -40,10 +42,13 @@ def run(context: StageContext) -> StageResult:
 def _drift(context: StageContext, pairs: pa.Table) -> Drift:
     night = context.config.night
     champion = night.champion if night else None
-    if champion is None:
+    if night is None or champion is None:
         return without_champion(training_pairs(pairs, ()).num_rows)
     labels = read_tables(context.parents["inject"], "labels-", _VOTE)
-    train = training_pairs(pairs, known_pairs(labels, champion_ingest(champion)))
+    known = known_pairs(labels, champion_ingest(champion))
+    compared_with = known | read_pairs(night.fresh.place, night.fresh.sha256)
+    both_sides = pairs.filter(pc.is_in(pairs["pair_id"], pa.array(sorted(compared_with), pa.string())))
+    train = training_pairs(both_sides, known)
     config = context.config.retrain.drift
     compared = sampled(train, config.rows, SEED)
     scores = read_tables(context.parents["score"], "scores-", ["pair_id", "alpha", "stability", "u", "panel_majority"])

@@ -101,11 +101,14 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 
 def _going_on(config: RunConfig) -> dict[str, Any]:
-    """Where a night goes on from a champion: what is old, and the scales that stay frozen."""
+    """What a night leaves out, and where it goes on from a champion: what is old, and the scales that stay frozen."""
     night = config.night
-    if night is None or night.champion is None or night.full:
+    if night is None:
         return {}
-    return {"known": night.champion.ingest, "scales": night.champion.score, "replay": night.replay}
+    aside = {"aside": night.aside.sha256} if night.aside.pairs else {}
+    if night.champion is None or night.full:
+        return aside
+    return {**aside, "known": night.champion.ingest, "scales": night.champion.score, "replay": night.replay}
 
 
 def _snapshots(config: RunConfig, outside: Outside) -> dict[str, Any] | None:
@@ -161,7 +164,8 @@ def _evaluate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 def _drift(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     night = config.night
     known = night.champion.ingest if night and night.champion else None
-    return {**config.retrain.drift.model_dump(mode="json"), "known": known}
+    fresh = night.fresh.sha256 if night else None
+    return {**config.retrain.drift.model_dump(mode="json"), "known": known, "fresh": fresh}
 
 
 def _gate(config: RunConfig, outside: Outside) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from prefopt.config.base import Size
 from prefopt.data.framing import Framing
 from prefopt.data.labels import training_examples
 from prefopt.data.manifest import Rows
+from prefopt.data.pair_lists import read_pairs
 from prefopt.data.scales import SCALES
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
@@ -140,7 +141,9 @@ def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table
     voters = len(config.score.panel.rewards) if config.score.panel else 0
     seen = relabelled(votes, scores, config.labels, voters)
     ids, *sides = (train[name].to_pylist() for name in ("pair_id", "image_0", "image_1"))
-    images = dict(zip(ids, zip(*sides, strict=True), strict=True))
+    aside = read_pairs(config.night.aside.place, config.night.aside.sha256) if config.night else frozenset()
+    paired = zip(ids, zip(*sides, strict=True), strict=True)
+    images = {pair: both for pair, both in paired if pair not in aside}
     examples = list(training_examples(_votes(seen), images, config.labels.rule))
     if not examples:
         raise InputError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prefopt.config import RunConfig
-from prefopt.config.retrain import ChampionConfig
+from prefopt.config.retrain import ChampionConfig, PairsConfig
 from prefopt.errors import ConfigError
 from prefopt.registry import Champion, Registry
 from prefopt.retraining.plan import is_full, night_config, steps_for
@@ -14,6 +14,8 @@ from tests.kit.data import small_config
 from tests.kit.nights import add
 
 CHAMPION = ChampionConfig(run="runs/a", train="a" * 64, digest="b" * 64, ingest="c" * 64, score="d" * 64)
+NO_PAIRS = PairsConfig(place="none.txt", sha256="e" * 64, pairs=0)
+LISTS = {"fresh": NO_PAIRS, "aside": NO_PAIRS}
 NEVER = Trail((), 0, (0, 0))
 
 
@@ -28,7 +30,7 @@ def test_a_night_goes_on_from_the_champion(tmp_path: Path) -> None:
     history = registry.history()
     sets = [{"kind": "heldout", "most": 5}, {"kind": "heldout", "name": "other", "most": 5, "rotates": True}]
     base = config(tmp_path, evaluate={"prompt_sets": sets}, retrain={"reference": "champion", "replay": 0.5})
-    made = night_config(base, history, Trail((True,), 1, (3, 4)), CHAMPION, 10, full=False)
+    made = night_config(base, history, Trail((True,), 1, (3, 4)), CHAMPION, 10, full=False, **LISTS)
     assert made.night is not None
     assert (made.night.number, made.night.after, made.night.champion) == (2, history[0].sha256, CHAMPION)
     assert (made.night.replay, made.night.audited, made.night.full) == (0.5, (3, 4), False)
@@ -40,7 +42,7 @@ def test_a_night_goes_on_from_the_champion(tmp_path: Path) -> None:
 
 
 def test_a_full_night_starts_from_the_base_and_still_has_a_rival(tmp_path: Path) -> None:
-    made = night_config(config(tmp_path), [], Trail((), 9, (3, 4)), CHAMPION, 10, full=True)
+    made = night_config(config(tmp_path), [], Trail((), 9, (3, 4)), CHAMPION, 10, full=True, **LISTS)
     assert made.night is not None
     assert (made.train.init_from, made.train.steps, made.night.replay) == (None, 50, 0.0)
     assert made.evaluate.models == {"champion": "runs/a"}
@@ -48,7 +50,7 @@ def test_a_full_night_starts_from_the_base_and_still_has_a_rival(tmp_path: Path)
 
 
 def test_the_first_night_has_no_rival_but_the_base(tmp_path: Path) -> None:
-    made = night_config(config(tmp_path), [], NEVER, None, 10, full=True)
+    made = night_config(config(tmp_path), [], NEVER, None, 10, full=True, **LISTS)
     assert made.evaluate.models == {}
     assert made.night is not None
     assert (made.night.number, made.night.after) == (1, None)
@@ -69,12 +71,12 @@ def test_a_full_night_is_due_first_and_after_so_many_promotions(tmp_path: Path) 
 def test_the_name_of_the_champion_is_taken(tmp_path: Path) -> None:
     taken = config(tmp_path, evaluate={"models": {"champion": "me/mine"}})
     with pytest.raises(ConfigError, match=r"evaluate\.models.*champion"):
-        night_config(taken, [], NEVER, CHAMPION, 10, full=False)
+        night_config(taken, [], NEVER, CHAMPION, 10, full=False, **LISTS)
 
 
 def test_a_night_measures_the_distance_from_the_base(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluate\.features is null"):
-        night_config(config(tmp_path, evaluate={"features": None}), [], NEVER, CHAMPION, 10, full=False)
+        night_config(config(tmp_path, evaluate={"features": None}), [], NEVER, CHAMPION, 10, full=False, **LISTS)
 
 
 @pytest.mark.parametrize(

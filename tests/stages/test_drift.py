@@ -1,5 +1,6 @@
 """The drift stage on hand-made outputs of the stages before it: what it reads, what it writes."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import row_rng
 from prefopt.data.manifest import Rows
+from prefopt.data.pair_lists import write_pairs
 from prefopt.data.schema import VOTES
 from prefopt.data.storage import Storage
 from prefopt.data.visits import latent_key
@@ -29,20 +31,39 @@ CHAMPION_INGEST = "a" * 64
 CHAMPION: dict[str, Any] = {"train": "b" * 64, "digest": "c" * 64, "ingest": CHAMPION_INGEST, "score": "d" * 64}
 
 
-def night_config(place: Path, champion: dict[str, Any] | None, **drift: Any) -> RunConfig:
-    night = {"number": 3, "after": "e" * 64, "champion": champion, "full": False, "level": 0.01, "replay": 0.3}
+def night_config(place: Path, champion: dict[str, Any] | None, fresh: Iterable[str], **drift: Any) -> RunConfig:
+    night = {
+        "number": 3,
+        "after": "e" * 64,
+        "champion": champion,
+        "full": False,
+        "level": 0.01,
+        "replay": 0.3,
+        "fresh": write_pairs(str(place), "fresh.txt", fresh).model_dump(),
+        "aside": write_pairs(str(place), "aside.txt", []).model_dump(),
+    }
     tree = config_tree(place, [{"kind": "pickapic", "path": str(place)}], night=night, retrain={"drift": drift})
     return parse_config(tree, "night")
 
 
-def context(place: Path, tables: Tables, *, champion: bool = True, cut: int = 60, **drift: Any) -> StageContext:
+def context(
+    place: Path,
+    tables: Tables,
+    *,
+    champion: bool = True,
+    cut: int = 60,
+    left_out: frozenset[str] = frozenset(),
+    again: frozenset[str] = frozenset(),
+    **drift: Any,
+) -> StageContext:
     """Stages before drift, in two shards each, and the champion's ingest stage with the known pairs' votes."""
     base = place / "champion"
     seen = tables.labels.filter(pa.array([pair in tables.known for pair in tables.labels["pair_id"].to_pylist()]))
     finished(
         base / "ingest" / CHAMPION_INGEST[:12], "ingest", {"votes-00000": seen.select(VOTES.names)}, key=CHAMPION_INGEST
     )
-    config = night_config(place, {**CHAMPION, "run": str(base)} if champion else None, **drift)
+    fresh = set(tables.pairs["pair_id"].to_pylist()) - tables.known - left_out | again
+    config = night_config(place, {**CHAMPION, "run": str(base)} if champion else None, fresh, **drift)
 
     def shards(kind: str, table: pa.Table) -> dict[str, pa.Table]:
         return {f"{kind}-00000": table.slice(0, cut), f"{kind}-00001": table.slice(cut)}
@@ -170,7 +191,7 @@ def test_a_pair_with_a_new_vote_is_new(tmp_path: Path) -> None:
     tables = make_tables(Side(60), Side(30))
     again = {**tables.labels.to_pylist()[0], "vote_id": "f" * 32, "annotator": "someone else"}
     labels = pa.concat_tables([tables.labels, pa.Table.from_pylist([again], schema=tables.labels.schema)])
-    made = context(tmp_path, tables)
+    made = context(tmp_path, tables, again=frozenset([again["pair_id"]]))
     inject = finished(tmp_path / "again", "inject", {"labels-00000": labels})
     found = done(replace(made, parents={**made.parents, "inject": inject}))[1]
     assert (found.counts.known, found.counts.new) == (59, 31)
@@ -181,3 +202,10 @@ def test_a_champion_that_is_gone_is_named(tmp_path: Path) -> None:
     Storage(str(tmp_path / "champion")).delete("ingest")
     with pytest.raises(InputError, match=r"champion's ingest stage is not in .* any more"):
         run(made)
+
+
+def test_pairs_that_an_earlier_night_has_judged_are_on_neither_side(tmp_path: Path) -> None:
+    tables = make_tables(Side(120), Side(60))
+    judged = frozenset(sorted(set(tables.pairs["pair_id"].to_pylist()) - tables.known)[:20])
+    _, found = done(context(tmp_path, tables, left_out=judged))
+    assert (found.counts.known, found.counts.new) == (120, 40)

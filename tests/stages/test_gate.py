@@ -24,6 +24,7 @@ from tests.kit.stages import finished, pair_row
 DECIDING = [f"decides {n}" for n in range(30)]
 AUDIT = [f"audit {n}" for n in range(10)]
 PAIRS_COUNT = 40
+NONE = {"place": "none.txt", "sha256": "e" * 64, "pairs": 0}
 INGEST = digest("champion's ingest") * 2
 
 
@@ -53,6 +54,8 @@ def night(place: Path, *, champion: bool = True, audit: bool = True, **config: A
             "level": 0.01,
             "replay": 0.3 if champion else 0.0,
             "audited": [5, 2],
+            "fresh": NONE,
+            "aside": NONE,
         },
     )
     return StageContext(
