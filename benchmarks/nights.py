@@ -30,6 +30,7 @@ from prefopt.world.annotators import DEFAULT_SHARES
 from prefopt.world.dataset import SCHEMA, write_dataset
 from prefopt.world.scenes import all_prompts
 
+SPLIT = Split(validation=0.05, test=0.4)
 VISITS = 6.0
 """Of each new pair; the first day's training and every full one visit each pair as often."""
 SHIFTED = {"majority": 0.4, "noir": 0.5, "ornate": 0.06, "careless": 0.04}
@@ -126,7 +127,7 @@ def write_day(place: Path, number: int, day: Day) -> None:
 def tree(place: Path, **branches: Any) -> dict[str, Any]:
     """The config of all nights."""
     prompts = sorted({prompt.text for prompt in all_prompts()})
-    held_out = [prompt for prompt in prompts if split_of(prompt, Split(test=0.25)) == "test"]
+    held_out = [prompt for prompt in prompts if split_of(prompt, SPLIT) == "test"]
     for name, chosen in {"fixed": held_out[::2], "audit": held_out[1::4]}.items():
         (place / f"{name}.txt").write_text("\n".join(chosen) + "\n")
     made: dict[str, Any] = {
@@ -135,7 +136,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
         "model": {"path": "world"},
         "ingest": {
             "sources": [{"kind": "pickapic", "path": str(place / "data"), "group_column": "user_group"}],
-            "split": {"validation": 0.1, "test": 0.25},
+            "split": SPLIT.model_dump(),
             "withdrawn": str(place / "withdrawn.txt"),
         },
         "score": {
@@ -145,7 +146,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
         },
         "train": {
             "method": "full",
-            "steps": 25,
+            "steps": 22,
             "global_batch": 32,
             "micro_batch": 16,
             "optimizer": {"lr": 5.0e-5, "warmup_steps": 5},
@@ -154,7 +155,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
         "evaluate": {
             "prompt_sets": [
                 {"kind": "file", "name": "fixed", "path": str(place / "fixed.txt")},
-                {"kind": "heldout", "name": "rotating", "most": 24, "rotates": True},
+                {"kind": "heldout", "name": "rotating", "most": 48, "rotates": True},
                 {"kind": "file", "name": "audit", "path": str(place / "audit.txt")},
             ],
             "samples_per_prompt": 4,
@@ -278,7 +279,8 @@ def as_row(told: Told) -> str:
         if told.win_rate
         else "-"
     )
-    note = told.refused or ", ".join(told.failed) or ("" if told.win_rate else told.reason)
+    note = ", ".join(told.failed) or ("" if told.win_rate else told.reason)
+    note = "the second one finds the lock held; " + note if told.refused else note
     cells = (told.day, told.event, told.pairs, told.rewards, told.latents, told.visits, wins, told.action, note)
     return "| " + " | ".join(map(str, cells)) + " |"
 
