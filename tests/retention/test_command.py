@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from prefopt.cli import app
+from prefopt.cli.app import app
 from prefopt.errors import ConfigError, InputError
 from prefopt.registry import Registry, champion_of
 from tests.kit.data import distinct

@@ -313,7 +313,8 @@ def test_a_crash_at_any_point_loses_nothing_and_a_second_call_finishes(template:
 
 def test_runs_and_stores_on_an_object_store_are_rewritten_alike(made: MadeRun, tmp_path: Path) -> None:
     pair = made.pair("about a")["pair_id"]
-    with object_store() as uri:
+    with object_store() as root:
+        uri = f"{root}/forget"
         bucket = Storage(uri)
         for place in ("run", "store"):
             for name in Storage(str(tmp_path / place)).files():
@@ -327,5 +328,6 @@ def test_runs_and_stores_on_an_object_store_are_rewritten_alike(made: MadeRun, t
                 target.write_bytes(bucket.read_bytes(name))
     erase(made, pair)
     for place in ("run", "store"):
+        assert set(snapshot(tmp_path / "fetched" / place)) == set(snapshot(tmp_path / place))
         assert snapshot(tmp_path / "fetched" / place) == snapshot(tmp_path / place)
     all_whole(tmp_path / "fetched" / "run")
