@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from prefopt.data.withdrawn import Withdrawn
 from prefopt.retention.forget import forget
 from prefopt.retention.gc import gc
 from prefopt.retention.runs import Run
-from tests.kit.data import distinct, fingerprint, run_stages, small_config, table, write_parquet
+from tests.kit.data import fingerprint, judgement, picture, run_stages, small_config, table, write_parquet
 from tests.kit.retention import age
 
 STAGES = ("ingest", "inject", "score", "card")
@@ -21,13 +22,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 def config(place: Path, name: str, start: int) -> RunConfig:
     """Inverted visits, cached reference errors and two rewards, on some shared and some own pairs."""
-    path = write_parquet(place / f"data-{name}" / "x.parquet", [*distinct(6), *distinct(6, start=start)])
+    path = write_parquet(place / f"data-{name}" / "x.parquet", [*_rows(0), *_rows(start)])
     return small_config(
         place,
         [{"kind": "pickapic", "path": str(path)}],
         score={"alpha": {"reward": "world/style"}, "visits": {"inversion": "renoise", "steps": 2, "batch": 4}},
         train={"reference": "cached", "steps": 4},
     )
+
+
+def _rows(start: int) -> list[dict[str, Any]]:
+    """Judgements on pictures as large as those of the world, whose rewards judge them."""
+    images = [picture(number, 32) for number in range(2 * start, 2 * start + 12)]
+    return [
+        judgement(f"prompt {start + n}", images[2 * n], images[2 * n + 1], float(n % 3 != 0), f"user {n % 3}")
+        for n in range(6)
+    ]
 
 
 def parts(store: Storage) -> list[str]:
