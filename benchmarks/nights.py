@@ -255,10 +255,9 @@ class Nights:
         }
 
     def _withdraw(self, count: int) -> None:
-        """Ask for the deletion of the first pairs that the champion was trained on."""
-        champion = self.registry.champion()
-        assert champion is not None
-        (folder,) = (Path(champion.run) / "ingest").iterdir()
+        """Ask for the deletion of the first training pairs of the last night."""
+        *_, run = sorted(path for path in (self._place / "nights").iterdir() if (path / "run.json").exists())
+        folder = run / "ingest" / json.loads((run / "run.json").read_text())["ingest"][:12]
         pairs = [row for file in sorted(folder.glob("pairs-*.parquet")) for row in pq.read_table(file).to_pylist()]
         chosen = [row["pair_id"] for row in pairs if row["split"] == "train"][:count]
         (self._place / "withdrawn.txt").write_text("\n".join(chosen) + "\n")
