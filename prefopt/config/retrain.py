@@ -80,3 +80,8 @@ class NightConfig(Branch):
     """Pairs that no night trains on, since a drift check spoke against them."""
     audited: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
     """What promotions since the last one from the base have won and lost by `gate.audit`."""
+
+    @property
+    def goes_on_from(self) -> ChampionConfig | None:
+        """The champion that training starts from; None where it starts from the base."""
+        return None if self.full else self.champion

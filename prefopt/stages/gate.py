@@ -75,6 +75,7 @@ class _Scores:
         audited = pc.equal(prompts["set"], audit.prompt_set if audit else "")
         self._audited = frozenset(prompts.filter(audited)["prompt_id"].to_pylist())
         self._sets = prompts.filter(pc.invert(audited))
+        self._tables = {model: self._table(model) for model in (TUNED, incumbent)}
 
     def win_rate(self, level: float) -> Check:
         """On the first reward, over all prompts but the audit's."""
@@ -112,11 +113,13 @@ class _Scores:
         first, second = (table["score"].to_numpy().astype(np.float64) for table in (mine, theirs))
         return first, second, mine["prompt_id"].to_pylist()
 
-    def _of(self, model: str, reward: str, wanted: set[str] | frozenset[str]) -> pa.Table:
+    def _table(self, model: str) -> pa.Table:
         pattern = re.compile(rf"scores-{re.escape(model)}-\d+\.parquet")
         files = [name for name in self._evaluate.manifest.files_like("scores-") if pattern.fullmatch(name)]
-        table = pa.concat_tables(self._evaluate.storage.read_table(name) for name in files)
-        chosen = pa.array(sorted(wanted), pa.string())
+        return pa.concat_tables(self._evaluate.storage.read_table(name) for name in files)
+
+    def _of(self, model: str, reward: str, wanted: set[str] | frozenset[str]) -> pa.Table:
+        table, chosen = self._tables[model], pa.array(sorted(wanted), pa.string())
         return table.filter(pc.and_(pc.equal(table["reward"], reward), pc.is_in(table["prompt_id"], chosen)))
 
 

@@ -106,9 +106,10 @@ def _going_on(config: RunConfig) -> dict[str, Any]:
     if night is None:
         return {}
     aside = {"aside": night.aside.sha256} if night.aside.pairs else {}
-    if night.champion is None or night.full:
+    champion = night.goes_on_from
+    if champion is None:
         return aside
-    return {**aside, "known": night.champion.ingest, "scales": night.champion.score, "replay": night.replay}
+    return {**aside, "known": champion.ingest, "scales": champion.score, "replay": night.replay}
 
 
 def _snapshots(config: RunConfig, outside: Outside) -> dict[str, Any] | None:

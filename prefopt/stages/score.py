@@ -130,8 +130,8 @@ def _judge(
             name = snapshot_name(source.digest)
             of_snapshot = (errors[reference.digest], errors[source.digest])
             preferences[name] = implicit_preference(pairs["pair_id"].to_pylist(), draws, *of_snapshot, name)
-    night = config.night
-    frozen = champion_scales(night.champion) if night and night.champion and not night.full else None
+    champion = config.night.goes_on_from if config.night else None
+    frozen = champion_scales(champion) if champion else None
     return judge(config, pairs, Evidence(rewards, preferences, count_votes(pairs, labels)), frozen)
 
 
@@ -158,9 +158,10 @@ def _plan(config: RunConfig, pairs: pa.Table, labels: pa.Table, scores: pa.Table
 
 def _replay(config: RunConfig, labels: pa.Table) -> Replay | None:
     night = config.night
-    if night is None or night.champion is None or night.full:
+    champion = night.goes_on_from if night else None
+    if night is None or champion is None:
         return None
-    return Replay(known_pairs(labels, champion_ingest(night.champion)), night.replay, night.champion.ingest)
+    return Replay(known_pairs(labels, champion_ingest(champion)), night.replay, champion.ingest)
 
 
 def _votes(labels: pa.Table) -> Iterator[dict[str, Any]]:
