@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from prefopt.config import RunConfig, load_config
+from prefopt.config import RunConfig, load_config, load_text
 from prefopt.console import Reporter
+from prefopt.data.storage import Storage
 from prefopt.stages.chain import Chain, StageOutcome
 from prefopt.stages.keys import STAGES, StageSpec
 
-ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML config; see examples/.")]
+ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML config, a path or s3:// URI; see examples/.")]
 RunDir = Annotated[str | None, typer.Option("--run-dir", help="Local directory or s3:// prefix [runs/<config name>].")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take only so many prompts.")]
@@ -26,8 +27,15 @@ def configure(
     path: str, run_dir: str | None, overrides: list[str] | None, limit: int | None, ray_address: str | None
 ) -> tuple[RunConfig, str]:
     """The config with what the options change, and the run directory."""
-    config = load_config(path, all_overrides(overrides, limit, ray_address))
+    changes = all_overrides(overrides, limit, ray_address)
+    config = load_text(_fetched(path), path, changes) if "://" in path else load_config(path, changes)
     return config, run_dir or f"runs/{config.name}"
+
+
+def _fetched(uri: str) -> str:
+    """The text of a config on an object store."""
+    directory, _, name = uri.rpartition("/")
+    return Storage(directory).read_bytes(name).decode(errors="replace")
 
 
 def all_overrides(overrides: list[str] | None, limit: int | None, ray_address: str | None) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from prefopt.config.base import Branch, Count, Positive
+from prefopt.config.submit import HereConfig, SubmitConfig
 
 
 class ClusterConfig(Branch):
@@ -27,6 +28,9 @@ class ClusterConfig(Branch):
     """Threads of each worker's numerical libraries."""
     object_store_mb: Count = 400
     """Ray's shared memory on the local machine."""
+
+    submit: SubmitConfig = HereConfig()
+    """Where pipelines run the stages that need a cluster."""
 
     @property
     def device(self) -> str:

@@ -27,10 +27,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     `overrides` are KEY=VALUE with a dotted key and a YAML value. Raises ConfigError for a missing or
     unreadable file, a bad override, an unknown key or an impossible value.
     """
-    tree = _read_yaml(Path(path))
+    return load_text(_read(Path(path)), str(path), overrides)
+
+
+def load_text(text: str, where: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """`load_config` of a text that was read elsewhere; `where` names it in errors."""
+    tree = _parsed(text, where)
     for override in overrides:
         _apply(tree, override)
-    return parse_config(tree, where=str(path))
+    return parse_config(tree, where)
 
 
 def load_comparison(path: str | Path | None, models: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
@@ -42,7 +47,7 @@ def load_comparison(path: str | Path | None, models: Sequence[str], overrides: S
     """
     if len(models) < 2:
         raise ConfigError("--models needs at least two models, the first of which is the base.")
-    given: dict[str, Any] = _read_yaml(Path(path)) if path else {"name": "comparison"}
+    given: dict[str, Any] = _parsed(_read(Path(path)), str(path)) if path else {"name": "comparison"}
     tree = {name: branch for name, branch in given.items() if name in _COMPARED or name not in RunConfig.model_fields}
     for name, kept in (("model", "vae"), ("ingest", "limits")):
         branch = given.get(name)
@@ -100,18 +105,27 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: this is not a config file.")
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.") from None
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{where} is larger than {MAX_CONFIG_BYTES} bytes: this is not a config file.")
+    try:
+        tree = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         detail = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not valid YAML: {detail}.") from None
+        raise ConfigError(f"{where} is not valid YAML: {detail}.") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of config keys, not {type(tree).__name__}.")
+        raise ConfigError(f"{where} must hold a mapping of config keys, not {type(tree).__name__}.")
     return tree
 
 

@@ -1,0 +1,63 @@
+"""A stage as a job: what runs elsewhere, under which name, and how its failure is told."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prefopt.data.storage import Storage
+from prefopt.errors import PrefoptError
+
+TOLD_LINES = 20
+"""Of a job's log, in the error that tells its failure."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prefopt command that runs elsewhere. The name decides whether two submissions are the same job."""
+
+    name: str
+    """A DNS label, deterministic: a second submission finds the first one by it."""
+    arguments: tuple[str, ...]
+    """Of the prefopt command: stage, config, options. Places in them are ones that the cluster can read."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class JobError(PrefoptError):
+    """A job failed: the message ends with the last lines of its log, the exit code is the job's own."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Submitter(Protocol):
+    """Where jobs run."""
+
+    def run(self, job: Job, tell: Callable[[str], None]) -> None:
+        """Run it to its end, or watch the one of that name which is there already; every line of its log goes to
+        `tell`. Raises JobError if it fails, or cannot be submitted."""
+
+
+class Tail:
+    """Passes lines on, and keeps the last ones for an error."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._lines: deque[str] = deque(maxlen=TOLD_LINES)
+
+    def __call__(self, line: str) -> None:
+        self._lines.append(line)
+        self._tell(line)
+
+    @property
+    def text(self) -> str:
+        """The last lines."""
+        return "\n".join(self._lines).strip()
+
+
+def place_config(text: str, digest: str, run_dir: str) -> str:
+    """Put a config where the job reads it, in the run directory; its path or URI. Written once for each content."""
+    storage = Storage(run_dir)
+    storage.create(name := f"configs/{digest[:12]}.yaml", text.encode())
+    return storage.path(name) if storage.local else f"{storage.uri}/{name}"
