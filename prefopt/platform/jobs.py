@@ -1,5 +1,6 @@
 """A stage as a job: what runs elsewhere, under which name, and how its failure is told."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,8 +57,9 @@ class Tail:
         return "\n".join(self._lines).strip()
 
 
-def place_config(text: str, digest: str, run_dir: str) -> str:
-    """Put a config where the job reads it, in the run directory; its path or URI. Written once for each content."""
+def place_config(text: str, run_dir: str) -> str:
+    """Put a config where the job reads it, in the run directory; its path or URI. Equal texts are one file."""
     storage = Storage(run_dir)
-    storage.create(name := f"configs/{digest[:12]}.yaml", text.encode())
+    name = f"configs/{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    storage.write_bytes(name, text.encode())
     return storage.path(name) if storage.local else f"{storage.uri}/{name}"

@@ -65,6 +65,10 @@ class Chain:
             parents = {name: self._keys[name] for name in spec.parents}
             self._keys[spec.name] = stage_key(spec.name, spec.code_version, spec.slice(config, self._outside), parents)
 
+    def key(self, stage: str) -> str:
+        """Of what a stage's output is, or will be."""
+        return self._keys[stage]
+
     def directory(self, stage: str) -> Storage:
         """Where a stage's output lies."""
         return self._run.child(f"{stage}/{self._keys[stage][:12]}")

@@ -1,0 +1,38 @@
+"""A config whose local paths do not depend on the directory that a command was started in."""
+
+import os
+from typing import Any
+
+from prefopt.config import RunConfig, parse_config
+from prefopt.data.storage import Storage
+from prefopt.models.identity import with_absolute_places
+
+_READ = ("path", "images", "withdrawn", "cache")
+"""Keys of files and directories that must be there."""
+
+
+def settled(config: RunConfig, run_dir: str) -> tuple[RunConfig, str]:
+    """The config and its run directory as another process reads them. URIs, and names that are no file here, stay; no
+    stage's key changes."""
+    tree = with_absolute_places(config).model_dump(mode="json", by_alias=True)
+    for name in ("ingest", "evaluate", "rewards"):
+        _settle(tree[name])
+    tree["store"] = absolute(tree["store"])
+    if tree["retrain"]["registry"]:
+        tree["retrain"]["registry"] = absolute(tree["retrain"]["registry"])
+    return parse_config(tree, config.name), absolute(run_dir)
+
+
+def absolute(place: str) -> str:
+    """A path from the root; a URI as it is."""
+    storage = Storage(place)
+    return storage.path("") if storage.local else storage.uri
+
+
+def _settle(node: Any) -> None:
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in entries:
+        if key in _READ and isinstance(value, str) and os.path.exists(value):
+            node[key] = os.path.abspath(value)
+        else:
+            _settle(value)
