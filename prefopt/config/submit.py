@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from prefopt.config.base import Branch
+from prefopt.config.kubernetes import KubernetesConfig
 
 
 class HereConfig(Branch):
@@ -21,10 +22,5 @@ class RaySubmitConfig(Branch):
     """Of the dashboard, for example http://127.0.0.1:8265. A token comes from RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN."""
 
 
-class KubernetesConfig(Branch):
-    """As a RayJob, which the KubeRay operator gives a cluster of its own."""
-
-    kind: Literal["kubernetes"]
-
-
 SubmitConfig = Annotated[HereConfig | RaySubmitConfig | KubernetesConfig, Field(discriminator="kind")]
+"""Where the work runs. Nothing here ever enters a key: results do not depend on it."""
