@@ -8,6 +8,7 @@ import typer
 from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
 from prefopt.cli.registry import registry
+from prefopt.cli.submit import schedule, submit
 from prefopt.errors import PrefoptError
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ for _name, _help in retrain.STAGE_HELP.items():
 app.command()(retrain.promote)
 app.command()(retention.gc)
 app.command()(retention.forget)
+app.add_typer(submit, name="submit", help="Run work on a cluster.")
+app.command()(schedule)
 app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
 
 
