@@ -176,9 +176,7 @@ class Kubeflow:
         )
         return Run(run.run_id, self._url(run), _state(run), created=True)
 
-    def wait(
-        self, run_id: str, timeout: float | None = None, every: float = EVERY, tell: Callable[[str], object] = str
-    ) -> str:
+    def wait(self, run_id: str, timeout: float | None = None, tell: Callable[[str], object] = str) -> str:
         """Watch a run to its end, at most for so many seconds; its state, each change of which goes to `tell`.
 
         Raises RunError if it did not succeed, or has not ended in time; it goes on then."""
@@ -202,7 +200,7 @@ class Kubeflow:
                     " watches it again.",
                     state,
                 )
-            time.sleep(every)
+            time.sleep(EVERY)
 
     def _upload(self, package: Package, pipeline_id: str, **limits: Any) -> Any:
         with tempfile.TemporaryDirectory() as scratch:
