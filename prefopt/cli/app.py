@@ -9,6 +9,7 @@ from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
 from prefopt.cli.registry import registry
 from prefopt.errors import PrefoptError
+from prefopt.platform.image import check_ray_version
 
 app = typer.Typer(
     help="Align text-to-image diffusion models with human preferences that are noisy and diverse.",
@@ -36,6 +37,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("prefopt").setLevel(logging.INFO if debug else logging.WARNING)
     try:
+        check_ray_version()
         app(standalone_mode=True)
     except PrefoptError as error:
         if debug:
