@@ -33,7 +33,11 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("RayJob", "activeDeadlineSeconds", lambda d: d["spec"].update(activeDeadlineSeconds=0)),
     ("RayJob", "preRunningDeadlineSeconds", lambda d: d["spec"].update(preRunningDeadlineSeconds=0)),
     ("RayJob", "deletionStrategy", lambda d: d["spec"].update(deletionStrategy={"deletionRules": []})),
-    ("RayJob", "enableK8sTokenAuth", lambda d: d["spec"]["rayClusterSpec"]["authOptions"].update(enableK8sTokenAuth=True)),
+    (
+        "RayJob",
+        "enableK8sTokenAuth",
+        lambda d: d["spec"]["rayClusterSpec"]["authOptions"].update(enableK8sTokenAuth=True),
+    ),
     ("RayJob", "2.52.0", lambda d: d["spec"]["rayClusterSpec"].update(rayVersion="2.51.1")),
     ("RayJob", "2.52.0", lambda d: d["spec"]["rayClusterSpec"].pop("rayVersion")),
     ("RayJob", "not a string", lambda d: d["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"].update(port=1)),

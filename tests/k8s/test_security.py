@@ -147,7 +147,10 @@ def test_policies_and_budgets_choose_pods_that_there_are() -> None:
 def test_each_budget_holds_the_head_of_one_job() -> None:
     for place in ("cpu-laptop/jobs", "gpu/jobs", "kueue/jobs"):
         heads = [
-            {**d["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"], "ray.io/node-type": "head"}
+            {
+                **d["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"],
+                "ray.io/node-type": "head",
+            }
             for d in built(place)
             if d["kind"] == "RayJob"
         ]

@@ -31,6 +31,8 @@ def build(directory: Path) -> list[Document]:
     """The documents of a kustomization. ValueError for what this builder does not know."""
     tree = yaml.safe_load((directory / "kustomization.yaml").read_text())
     _only(tree, _KNOWN, str(directory))
+    for entry in tree.get("labels", []):
+        _only(entry, {"pairs"}, "labels")
     documents = [document for name in tree.get("resources", []) for document in _resource(directory / name)]
     documents += [_config_map(directory, entry) for entry in tree.get("configMapGenerator", [])]
     for entry in tree.get("patches", []):
@@ -38,7 +40,6 @@ def build(directory: Path) -> list[Document]:
     for document in documents:
         document["metadata"]["name"] += tree.get("nameSuffix", "")
         for entry in tree.get("labels", []):
-            _only(entry, {"pairs"}, "labels")
             document["metadata"].setdefault("labels", {}).update(entry["pairs"])
         for entry in tree.get("images", []):
             _rename_images(document, entry)
