@@ -14,6 +14,7 @@ from prefopt.cli.submit import submit
 from prefopt.cli.submit import schedule, submit
 >>>>>>> 8381cffdfb2eb3c5a422ecd81af51a15a545c725
 from prefopt.errors import PrefoptError
+from prefopt.platform.image import check_ray_version
 
 app = typer.Typer(
     help="Align text-to-image diffusion models with human preferences that are noisy and diverse.",
@@ -47,6 +48,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("prefopt").setLevel(logging.INFO if debug else logging.WARNING)
     try:
+        check_ray_version()
         app(standalone_mode=True)
     except PrefoptError as error:
         if debug:
