@@ -8,11 +8,8 @@ import typer
 from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
 from prefopt.cli.registry import registry
-<<<<<<< HEAD
 from prefopt.cli.submit import submit
-=======
-from prefopt.cli.submit import schedule, submit
->>>>>>> 8381cffdfb2eb3c5a422ecd81af51a15a545c725
+from prefopt.cli.submit_kfp import schedule
 from prefopt.errors import PrefoptError
 from prefopt.platform.image import check_ray_version
 
@@ -33,12 +30,8 @@ for _name, _help in retrain.STAGE_HELP.items():
 app.command()(retrain.promote)
 app.command()(retention.gc)
 app.command()(retention.forget)
-<<<<<<< HEAD
 app.add_typer(submit, name="submit", help="Run a stage or a pipeline on a cluster.")
-=======
-app.add_typer(submit, name="submit", help="Run work on a cluster.")
 app.command()(schedule)
->>>>>>> 8381cffdfb2eb3c5a422ecd81af51a15a545c725
 app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from prefopt import __version__
 from prefopt.config.base import Branch, Count, Positive
+from prefopt.config.elsewhere import ElsewhereConfig
 
 IMAGE = f"prefopt:{__version__}"
 """The image of this release."""
@@ -117,7 +118,7 @@ class PreemptibleConfig(Branch):
     """Workers that Ray's autoscaler may grow to from `workers.number`; by default their number is fixed."""
 
 
-class KubernetesConfig(Branch):
+class KubernetesConfig(ElsewhereConfig):
     """As a RayJob, which the KubeRay operator gives a cluster of its own."""
 
     kind: Literal["kubernetes"]

@@ -163,7 +163,11 @@ def _look() -> Node:
 
 def _versions() -> tuple[tuple[str, str], ...]:
     libraries = ("ray", "torch", "diffusers")
-    return (("prefopt", __version__), ("python", platform.python_version()), *((one, version(one)) for one in libraries))
+    return (
+        ("prefopt", __version__),
+        ("python", platform.python_version()),
+        *((one, version(one)) for one in libraries),
+    )
 
 
 def _listed(versions: Sequence[tuple[str, str]]) -> str:

@@ -10,9 +10,10 @@ from prefopt.config.submit import HereConfig
 from prefopt.data.storage import Storage
 from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.errors import PrefoptError
-from prefopt.platform.jobs import Job, JobError, Submitter, place_config
+from prefopt.platform.jobs import Job, JobError, place_config
 from prefopt.platform.kube import Kube, KubeError
 from prefopt.platform.places import settled
+from prefopt.platform.stage import submitter
 
 RIGHTS: Mapping[str, Sequence[str]] = {
     "rayjobs": ("create", "get", "list", "watch", "delete"),
@@ -78,7 +79,7 @@ def check_queue(kube: Kube, queue: str) -> Check:
             "Apply k8s/overlays/kueue, or correct cluster.submit.queue.",
         )
     status = found.get("status", {})
-    active = next((one for one in status.get("conditions", []) if one.get("type") == "Active"), {})
+    active: dict[str, str] = next((one for one in status.get("conditions", []) if one.get("type") == "Active"), {})
     if active.get("status") != "True":
         cause = active.get("message") or "it says nothing of itself"
         return problem(name, f"LocalQueue {queue} takes no jobs: {cause}.", "See its ClusterQueue.")
@@ -89,7 +90,9 @@ def check_queue(kube: Kube, queue: str) -> Check:
         for resource in flavor.get("resources", [])
     )
     told = f"LocalQueue {queue}: {admitted} admitted, {waiting} waiting{f'; in use: {quota}' if quota else ''}."
-    return warning(name, told, "Others wait already: a job may be suspended for a while.") if waiting else ok(name, told)
+    return (
+        warning(name, told, "Others wait already: a job may be suspended for a while.") if waiting else ok(name, told)
+    )
 
 
 def check_kubeflow(host: str, token_file: str | None) -> Check:
@@ -105,16 +108,13 @@ def check_kubeflow(host: str, token_file: str | None) -> Check:
 
 def _seen_from_inside(config: RunConfig, run_dir: str, tell: Callable[[str], None]) -> Iterator[Check]:
     """A job of its own looks at nodes, collectives and storage, and writes down what it finds."""
-    from prefopt.platform.stage import submitter
-
     tree, place = settled(config, run_dir)
     name = f"prefopt-doctor-{secrets.token_hex(6)}"
     storage, found = Storage(place), f"doctor/{name}.json"
     where = storage.path(found) if storage.local else f"{storage.uri}/{found}"
     try:
         arguments = ("doctor", place_config(dump_config(tree), place), "--run-dir", place, "--probe", where)
-        chosen: Submitter = submitter(tree)
-        chosen.run(Job(name, arguments), tell)
+        submitter(tree).run(Job(name, arguments), tell)
         checks = [Check(**check) for check in json.loads(storage.read_bytes(found))["checks"]]
         storage.delete(found)
     except JobError as error:

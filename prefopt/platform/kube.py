@@ -14,6 +14,7 @@ from prefopt.platform.manifest import API_GROUP, API_VERSION, PLURAL, Manifest
 ROLE_FILE = "k8s/base"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_QUEUES = ("kueue.x-k8s.io", "v1beta1", "localqueues")
 _RETRIES = 4
 _BACKOFF_SECONDS = 0.3
 _ANSWER_SECONDS = (10, 60)
@@ -55,6 +56,7 @@ class Kube:
         configuration.retries = _retries()
         api = client.ApiClient(configuration)
         self._jobs, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+        self._authorization = client.AuthorizationV1Api(api)
         self._client, self._watch = client, watch
         self._of_jobs = (API_GROUP, API_VERSION, self.namespace, PLURAL)
 
@@ -108,6 +110,37 @@ class Kube:
         except KubeError as error:
             if error.status not in (404, 409):
                 raise
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Whether this account may do this with RayJobs, or with a resource of the core, in this namespace."""
+        name, _, part = resource.partition("/")
+        asked = self._client.V1ResourceAttributes(
+            namespace=self.namespace,
+            verb=verb,
+            group=API_GROUP if name == PLURAL else "",
+            resource=name,
+            subresource=part or None,
+        )
+        review = self._client.V1SelfSubjectAccessReview(
+            spec=self._client.V1SelfSubjectAccessReviewSpec(resource_attributes=asked)
+        )
+        with self._explained("create", "selfsubjectaccessreviews"):
+            answer = self._authorization.create_self_subject_access_review(review, _request_timeout=_ANSWER_SECONDS)
+        return bool(answer.status.allowed)
+
+    def queue(self, name: str) -> _Object | None:
+        """Kueue's LocalQueue of this name, if it is there."""
+        group, version, plural = _QUEUES
+        try:
+            with self._explained("get", plural):
+                found: _Object = self._jobs.get_namespaced_custom_object(
+                    group, version, self.namespace, plural, name, _request_timeout=_ANSWER_SECONDS
+                )
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
 
     def submitter_pod(self, name: str) -> _Object | None:
         """The newest pod of the Kubernetes Job by which a RayJob sends its command: name and phase."""

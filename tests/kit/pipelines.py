@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Components and pipelines on Kubeflow's local runner, and the smallest runs of the embedded world."""
 
 import os
@@ -47,40 +46,3 @@ def world_tree(place: Path, **branches: Any) -> dict[str, Any]:
 def as_yaml(tree: dict[str, Any]) -> str:
     """The text of a config."""
     return yaml.safe_dump(tree, sort_keys=False)
-=======
-"""Small pipelines with the parameters of prefopt's own, compiled by kfp."""
-
-from pathlib import Path
-
-from kfp import compiler, dsl
-
-
-@dsl.component(base_image="prefopt:test", install_kfp_package=False)  # type: ignore[untyped-decorator]
-def stage(config: str, run_dir: str, overrides: list[str]) -> None:
-    """Do nothing."""
-
-
-@dsl.pipeline(name="align")  # type: ignore[untyped-decorator]
-def align(config: str, run_dir: str, overrides: list[str] = [], variants: list[list[str]] = []) -> None:  # noqa: B006
-    """A pipeline with variants."""
-    stage(config=config, run_dir=run_dir, overrides=overrides)
-
-
-@dsl.pipeline(name="retrain")  # type: ignore[untyped-decorator]
-def retrain(config: str, run_dir: str, overrides: list[str] = []) -> None:  # noqa: B006
-    """A pipeline without variants."""
-    stage(config=config, run_dir=run_dir, overrides=overrides)
-
-
-@dsl.pipeline(name="own")  # type: ignore[untyped-decorator]
-def own(config: str, run_dir: str, rounds: int, share: float = 0.5, dry: bool = False, more: dict = {}) -> None:  # type: ignore[type-arg]  # noqa: B006
-    """A user's pipeline, with a parameter that must be given."""
-    stage(config=config, run_dir=run_dir, overrides=[])
-
-
-def compile_all(directory: Path) -> None:
-    """Write align.yaml, retrain.yaml and own.yaml."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for pipeline in (align, retrain, own):
-        compiler.Compiler().compile(pipeline, str(directory / f"{pipeline.name}.yaml"))
->>>>>>> 8381cffdfb2eb3c5a422ecd81af51a15a545c725

@@ -14,7 +14,7 @@ from prefopt import cli
 from prefopt.platform.package import read_package
 from tests.kit.data import config_tree, distinct, write_parquet
 from tests.kit.kfp_api import KfpApi, kfp_api
-from tests.kit.pipelines import compile_all
+from tests.kit.small_pipelines import compile_all
 
 Prefopt = Callable[..., tuple[int, str, str]]
 TOKEN = "s3cret-token-of-a-person"

@@ -314,7 +314,8 @@ def test_a_log_that_may_not_be_read_is_told_and_the_job_goes_on(api: KubeApi) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "verb"), [("POST", JOBS, "create"), ("GET", JOBS, "list"), ("DELETE", f"{JOBS}/{NAME}", "delete")]
+    ("method", "path", "verb"),
+    [("POST", JOBS, "create"), ("GET", JOBS, "list"), ("DELETE", f"{JOBS}/{NAME}", "delete")],
 )
 def test_a_missing_permission_is_named(api: KubeApi, method: str, path: str, verb: str) -> None:
     said = f'rayjobs.ray.io is forbidden: User "system:serviceaccount:team:x" cannot {verb} resource "rayjobs"'
@@ -338,9 +339,7 @@ def test_a_cluster_without_ray_jobs_is_named(api: KubeApi) -> None:
     assert "KubeRay" in str(Run().failure())
 
 
-def test_a_wrong_token_is_told_and_never_shown(
-    api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_token_is_told_and_never_shown(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(Path(os.environ["KUBECONFIG"]).read_text()).split("server: ")[1].split()[0]
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "old", address, token="an-old-one")))
     words = str(Run().failure())
@@ -348,9 +347,7 @@ def test_a_wrong_token_is_told_and_never_shown(
     assert "an-old-one" not in words
 
 
-def test_a_cluster_that_does_not_answer_is_named(
-    api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_that_does_not_answer_is_named(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "away", "http://127.0.0.1:9")))
     assert "Cannot reach Kubernetes at http://127.0.0.1:9 to create rayjobs" in str(Run().failure())
 
