@@ -161,3 +161,16 @@ def test_a_wrong_token_and_a_wrong_address_are_told(cluster: RayCluster, data: P
     assert "0" * 64 not in refused.stderr
     nowhere = cluster.run([*submit(*arguments)[:-3], "--ray-address", "http://127.0.0.1:1"])
     assert (nowhere.returncode, "Cannot reach a Ray cluster at http://127.0.0.1:1" in nowhere.stderr) == (1, True)
+
+
+def test_the_doctor_looks_at_the_cluster_from_inside(cluster: RayCluster, data: Path, tmp_path: Path) -> None:
+    where = f"cluster.submit={{kind: ray, address: '{ADDRESS}'}}"
+    config = ("doctor", str(setting(tmp_path, data)), "--run-dir", str(tmp_path / "run"), "--cluster", "--json")
+    done = cluster.run(["prefopt", *config, "--set", where])
+    assert done.returncode == 0, done.stderr[-3000:]
+    checks = {check["name"]: check for check in json.loads(done.stdout.strip().splitlines()[-1])["checks"]}
+    assert {check["state"] for check in checks.values()} == {"ok"}, checks
+    assert list(checks) == ["job", "run directory", "store", "nodes", "node GPUs", "collectives"]
+    assert checks["collectives"]["found"] == "2 nodes sum by gloo."
+    assert checks["nodes"]["found"].startswith("2 with the same versions: prefopt ")
+    assert list((tmp_path / "run" / "doctor").iterdir()) == []
