@@ -79,6 +79,8 @@ def kfp(
     """Run a pipeline on Kubeflow Pipelines, or watch the same run where it has not ended."""
     from prefopt.platform.kubeflow import RunError
 
+    if timeout is not None and not wait:
+        raise ConfigError("--timeout says how long to wait: give --wait, too.")
     package = read_package(pipeline)
     tree, parameters = _parameters(config, run_dir, set_, variant, param, package)
     content = canonical_hash([package.version, parameters])[:_DIGITS]

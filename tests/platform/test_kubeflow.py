@@ -1,6 +1,7 @@
 """`prefopt submit kfp` and `prefopt schedule` against a KFP API on this machine that refuses what KFP does not know."""
 
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -20,8 +21,18 @@ Prefopt = Callable[..., tuple[int, str, str]]
 TOKEN = "s3cret-token-of-a-person"
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with compiled pipelines."""
+    place = tmp_path_factory.mktemp("pipelines")
+    compile_all(place)
+    return place
+
+
 @pytest.fixture
-def prefopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prefopt:
+def prefopt(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Prefopt:
     """Runs a command in this process, in a directory with my.yaml and pipelines/; gives exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("prefopt.platform.kfp_session.PAUSES", (0.0, 0.0, 0.0))
@@ -32,7 +43,7 @@ def prefopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     (tmp_path / "my.yaml").write_text(
         yaml.safe_dump(config_tree(tmp_path, [{"kind": "pickapic", "path": "x.parquet"}]))
     )
-    compile_all(tmp_path / "pipelines")
+    shutil.copytree(compiled, tmp_path / "pipelines")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["prefopt", *arguments])
@@ -196,12 +207,14 @@ def test_a_token_is_sent_and_never_told(prefopt: Prefopt, tmp_path: Path, monkey
     with kfp_api(token=TOKEN) as api:
         given = ("submit", "kfp", "my.yaml", "--host", api.url, "--run-dir", "/shared", "--debug")
         monkeypatch.setenv("KF_PIPELINES_TOKEN", TOKEN)
-        assert prefopt(*given)[0] == 0
+        answers = [prefopt(*given)]
         monkeypatch.delenv("KF_PIPELINES_TOKEN")
         (tmp_path / "token").write_text(f"{TOKEN}\n")
-        assert prefopt(*given, "--token-file", "token")[0] == 0
+        answers.append(prefopt(*given, "--token-file", "token"))
         monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-        assert prefopt(*given)[0] == 0
+        answers.append(prefopt(*given))
+        assert [code for code, _, _ in answers] == [0, 0, 0]
+        assert not any(TOKEN in out + err for _, out, err in answers)
 
 
 def test_no_token_and_a_wrong_one_are_told_apart(prefopt: Prefopt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +263,23 @@ def test_a_host_that_does_not_answer(prefopt: Prefopt) -> None:
     assert code == 1
     assert f"Cannot reach Kubeflow Pipelines at {host}" in err
     assert "Connection refused. Check --host" in err
+
+
+def test_a_host_that_hangs(prefopt: Prefopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefopt.platform.kfp_session.TIMEOUT", (5.0, 0.05))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system takes connections, nobody reads them
+        host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        code, _, err = prefopt("submit", "kfp", "my.yaml", "--host", host, "--run-dir", "/shared")
+    assert code == 1
+    assert f"{host} gave no answer in time (the first contact)" in err
+
+
+def test_the_host_may_come_from_kfps_variable(prefopt: Prefopt, api: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"{api.url}/")
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example/pipeline")
+    code, out, err = prefopt("submit", "kfp", "my.yaml", "--run-dir", "/shared")
+    assert code == 0, err
+    assert out.endswith(f": https://kubeflow.example/pipeline/#/runs/details/{only(api.kept['runs'])['run_id']}\n")
 
 
 @pytest.mark.parametrize(
@@ -340,6 +370,7 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--set", "train.stepz=1"), "unknown key 'train.stepz'"),
         (("--variant", "train.stepz=1"), "my.yaml with --variant: unknown key 'train.stepz'"),
         (("--variant", "'seed=1"), "No closing quotation"),
+        (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
         (("--run-dir", "runs/mine"), "--run-dir runs/mine: pods need one that they all can read"),
     ],
 )
