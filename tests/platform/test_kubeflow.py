@@ -181,6 +181,14 @@ def test_a_lasting_failure_ends_in_words(submit: Prefopt, api: KfpApi) -> None:
     assert api.asked["POST /runs"] == 4
 
 
+def test_one_layer_tries_again(submit: Prefopt, api: KfpApi) -> None:
+    api.lose("GET", "/healthz", times=99)
+    code, _, err = submit()
+    assert code == 1
+    assert f"Cannot reach Kubeflow Pipelines at {api.url} (the first contact): " in err
+    assert api.asked["GET /healthz"] == 4
+
+
 def test_a_conflict_means_that_somebody_else_was_faster(submit: Prefopt, api: KfpApi) -> None:
     answer = api._named
 
