@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 import kfp_server_api
 import yaml
 
+Prefopt = Callable[..., tuple[int, str, str]]
+"""Runs a prefopt command; gives exit code, output and errors."""
 ROOT = "/apis/v2beta1"
 _KINDS = {
     "experiments": (
@@ -92,6 +94,12 @@ def query_names(service: str, operation: str) -> set[str]:
     """What the query of an operation may hold, as its generated documentation says."""
     told = inspect.getdoc(getattr(getattr(kfp_server_api, service), operation)) or ""
     return set(re.findall(r":param (\w+):", told)) - _HOWEVER
+
+
+def only(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one that there is."""
+    (one,) = found
+    return one
 
 
 @dataclass

@@ -1,71 +1,23 @@
-"""`prefopt submit kfp` and `prefopt schedule` against a KFP API on this machine that refuses what KFP does not know."""
+"""`prefopt submit kfp` against a KFP API on this machine that refuses what KFP does not know."""
 
 import json
 import socket
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from prefopt import cli
 from prefopt.platform.package import read_package
-from tests.kit.data import config_tree, distinct, write_parquet
-from tests.kit.kfp_api import KfpApi, kfp_api
-from tests.kit.small_pipelines import compile_all
+from tests.kit.kfp_api import KfpApi, Prefopt, kfp_api, only
 
-Prefopt = Callable[..., tuple[int, str, str]]
 TOKEN = "s3cret-token-of-a-person"
-
-
-@pytest.fixture
-def prefopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prefopt:
-    """Runs a command in this process, in a directory with my.yaml and pipelines/; gives exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prefopt.platform.kfp_session.PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr("prefopt.platform.kubeflow.EVERY", 0.0)
-    for name in ("ENDPOINT", "TOKEN", "SA_TOKEN_PATH", "UI_ENDPOINT"):
-        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
-    write_parquet(tmp_path / "x.parquet", distinct(2))
-    (tmp_path / "my.yaml").write_text(
-        yaml.safe_dump(config_tree(tmp_path, [{"kind": "pickapic", "path": "x.parquet"}]))
-    )
-    compile_all(tmp_path / "pipelines")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prefopt", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return run
-
-
-@pytest.fixture
-def api() -> Iterator[KfpApi]:
-    with kfp_api() as server:
-        yield server
 
 
 @pytest.fixture
 def submit(prefopt: Prefopt, api: KfpApi) -> Prefopt:
     """`prefopt submit kfp my.yaml` with a host and a run directory."""
     return lambda *more: prefopt("submit", "kfp", "my.yaml", "--host", api.url, "--run-dir", "s3://runs/mine", *more)
-
-
-@pytest.fixture
-def schedule(prefopt: Prefopt, api: KfpApi) -> Prefopt:
-    """`prefopt schedule my.yaml` every night at three, unless `more` says otherwise."""
-    given = ("schedule", "my.yaml", "--host", api.url, "--run-dir", "s3://runs/mine", "--cron", "0 0 3 * * *")
-    return lambda *more: prefopt(*given, *more)
-
-
-def only(found: list[dict[str, Any]]) -> dict[str, Any]:
-    (one,) = found
-    return one
 
 
 def test_a_submission_uploads_the_pipeline_and_starts_a_run(submit: Prefopt, api: KfpApi) -> None:
@@ -170,6 +122,14 @@ def test_a_lasting_failure_ends_in_words(submit: Prefopt, api: KfpApi) -> None:
     assert api.asked["POST /runs"] == 4
 
 
+def test_one_layer_tries_again(submit: Prefopt, api: KfpApi) -> None:
+    api.lose("GET", "/healthz", times=99)
+    code, _, err = submit()
+    assert code == 1
+    assert f"Cannot reach Kubeflow Pipelines at {api.url} (the first contact): " in err
+    assert api.asked["GET /healthz"] == 4
+
+
 def test_a_conflict_means_that_somebody_else_was_faster(submit: Prefopt, api: KfpApi) -> None:
     answer = api._named
 
@@ -196,12 +156,14 @@ def test_a_token_is_sent_and_never_told(prefopt: Prefopt, tmp_path: Path, monkey
     with kfp_api(token=TOKEN) as api:
         given = ("submit", "kfp", "my.yaml", "--host", api.url, "--run-dir", "/shared", "--debug")
         monkeypatch.setenv("KF_PIPELINES_TOKEN", TOKEN)
-        assert prefopt(*given)[0] == 0
+        answers = [prefopt(*given)]
         monkeypatch.delenv("KF_PIPELINES_TOKEN")
         (tmp_path / "token").write_text(f"{TOKEN}\n")
-        assert prefopt(*given, "--token-file", "token")[0] == 0
+        answers.append(prefopt(*given, "--token-file", "token"))
         monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-        assert prefopt(*given)[0] == 0
+        answers.append(prefopt(*given))
+        assert [code for code, _, _ in answers] == [0, 0, 0]
+        assert not any(TOKEN in out + err for _, out, err in answers)
 
 
 def test_no_token_and_a_wrong_one_are_told_apart(prefopt: Prefopt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +212,23 @@ def test_a_host_that_does_not_answer(prefopt: Prefopt) -> None:
     assert code == 1
     assert f"Cannot reach Kubeflow Pipelines at {host}" in err
     assert "Connection refused. Check --host" in err
+
+
+def test_a_host_that_hangs(prefopt: Prefopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefopt.platform.kfp_session.TIMEOUT", (5.0, 0.05))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system takes connections, nobody reads them
+        host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        code, _, err = prefopt("submit", "kfp", "my.yaml", "--host", host, "--run-dir", "/shared")
+    assert code == 1
+    assert f"{host} gave no answer in time (the first contact)" in err
+
+
+def test_the_host_may_come_from_kfps_variable(prefopt: Prefopt, api: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"{api.url}/")
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example/pipeline")
+    code, out, err = prefopt("submit", "kfp", "my.yaml", "--run-dir", "/shared")
+    assert code == 0, err
+    assert out.endswith(f": https://kubeflow.example/pipeline/#/runs/details/{only(api.kept['runs'])['run_id']}\n")
 
 
 @pytest.mark.parametrize(
@@ -340,6 +319,7 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--set", "train.stepz=1"), "unknown key 'train.stepz'"),
         (("--variant", "train.stepz=1"), "my.yaml with --variant: unknown key 'train.stepz'"),
         (("--variant", "'seed=1"), "No closing quotation"),
+        (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
         (("--run-dir", "runs/mine"), "--run-dir runs/mine: pods need one that they all can read"),
     ],
 )
@@ -363,98 +343,3 @@ def test_without_kfp_the_extra_is_named(submit: Prefopt, api: KfpApi, monkeypatc
     code, _, err = submit()
     assert code == 2
     assert "needs the package kfp: pip install 'prefopt[kubeflow]'." in err
-
-
-def test_a_schedule_refers_to_the_version_and_runs_one_night_at_a_time(schedule: Prefopt, api: KfpApi) -> None:
-    code, out, err = schedule("--set", "seed=5")
-    assert code == 0, err
-    made = only(api.kept["recurring_runs"])
-    assert out.startswith("Scheduled retrain-small-")
-    assert out.endswith(f" at '0 0 3 * * *': {api.url}/#/recurringrun/details/{made['recurring_run_id']}\n")
-    assert made["pipeline_version_reference"]["pipeline_id"] == only(api.kept["pipelines"])["pipeline_id"]
-    assert (made["max_concurrency"], made["no_catchup"], made["mode"]) == ("1", True, "ENABLE")
-    assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
-    assert made["runtime_config"]["parameters"]["overrides"] == ["seed=5"]
-    assert api.kept["runs"] == []
-
-
-def test_the_same_schedule_again_does_nothing(schedule: Prefopt, api: KfpApi) -> None:
-    schedule()
-    before = [dict(one) for one in api.kept["recurring_runs"]]
-    code, out, _ = schedule()
-    assert code == 0
-    assert out.startswith("Nothing to do: retrain-small-")
-    assert api.kept["recurring_runs"] == before
-    assert len(api.uploads) == api.asked["POST /recurringruns"] == 1
-
-
-@pytest.mark.parametrize("more", [("--cron", "@daily"), ("--set", "seed=6"), ("--service-account", "other")])
-def test_a_changed_schedule_replaces_the_old_one(schedule: Prefopt, api: KfpApi, more: tuple[str, ...]) -> None:
-    schedule()
-    old = only(api.kept["recurring_runs"])
-    code, out, err = schedule(*more)
-    assert code == 0, err
-    assert out.startswith("Replaced the schedule retrain-small-")
-    new = only(api.kept["recurring_runs"])
-    assert new["recurring_run_id"] != old["recurring_run_id"]
-    assert new["display_name"] == old["display_name"]
-
-
-def test_the_old_schedule_stays_until_the_new_one_stands(schedule: Prefopt, api: KfpApi) -> None:
-    schedule()
-    old = only(api.kept["recurring_runs"])
-    api.fail("POST", "/recurringruns", 403)
-    assert schedule("--cron", "@daily")[0] == 1
-    assert api.kept["recurring_runs"] == [old]
-
-
-def test_an_old_schedule_that_cannot_be_deleted_is_named_and_goes_the_next_time(schedule: Prefopt, api: KfpApi) -> None:
-    schedule()
-    old = only(api.kept["recurring_runs"])["recurring_run_id"]
-    api.fail("DELETE", f"/recurringruns/{old}", 500, times=4)
-    code, _, err = schedule("--cron", "@daily")
-    assert code == 1
-    assert "The new recurring run stands" in err
-    assert f"/#/recurringrun/details/{old}" in err
-    assert schedule("--cron", "@daily")[0] == 0
-    assert only(api.kept["recurring_runs"])["trigger"]["cron_schedule"]["cron"] == "@daily"
-
-
-@pytest.mark.parametrize(("method", "path"), [("POST", "/recurringruns"), ("DELETE", "recurring_runs-4")])
-def test_a_lost_answer_leaves_one_schedule(schedule: Prefopt, api: KfpApi, method: str, path: str) -> None:
-    schedule()
-    assert only(api.kept["recurring_runs"])["recurring_run_id"] == "recurring_runs-4"
-    api.lose(method, path)
-    code, _, err = schedule("--cron", "@daily")
-    assert code == 0, err
-    assert only(api.kept["recurring_runs"])["trigger"]["cron_schedule"]["cron"] == "@daily"
-
-
-def test_a_disabled_schedule_is_enabled_again(schedule: Prefopt, api: KfpApi) -> None:
-    schedule()
-    only(api.kept["recurring_runs"]).update(mode="DISABLE", status="DISABLED")
-    code, out, _ = schedule("--json")
-    assert (code, json.loads(out)["action"]) == (0, "enabled")
-    assert only(api.kept["recurring_runs"])["mode"] == "ENABLE"
-
-
-def test_another_run_directory_is_another_schedule(schedule: Prefopt, api: KfpApi) -> None:
-    schedule()
-    schedule("--run-dir", "s3://runs/other")
-    assert len(api.kept["recurring_runs"]) == 2
-
-
-def test_a_schedule_of_somebody_else_is_left_alone(schedule: Prefopt, api: KfpApi) -> None:
-    schedule("--name", "nightly")
-    only(api.kept["recurring_runs"])["description"] = "mine"
-    code, _, err = schedule("--name", "nightly", "--cron", "@daily")
-    assert code == 2
-    assert "'nightly' was not made by prefopt" in err
-    assert only(api.kept["recurring_runs"])["description"] == "mine"
-
-
-def test_a_wrong_cron_sends_nothing(schedule: Prefopt, api: KfpApi) -> None:
-    code, _, err = schedule("--cron", "0 3 * * *")
-    assert code == 2
-    assert "seconds first: --cron '0 0 3 * * *'" in err
-    assert not api.asked
