@@ -51,8 +51,8 @@ class KubeApi:
         self.logs: dict[str, Log] = {}
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         """What is answered to (method, path) in place of the truth."""
-        self.broken: list[tuple[str, str]] = []
-        """Requests (method, path) that get a 503; each entry is used up by one."""
+        self.failing: list[tuple[str, str, int]] = []
+        """Requests (method, path) that get this status; each entry is used up by one."""
         self.finalizers = False
         self.on_create: Callable[[_Object], None] = lambda job: None
         self._owned: dict[str, str] = {}
@@ -304,9 +304,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind = (asked.method, asked.path)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, _failure(401, "Unauthorized"))
-        elif kind in self.api.broken:
-            self.api.broken.remove(kind)
-            self._answer(503, _failure(503, "the server is currently unable to handle the request"))
+        elif failing := next((entry for entry in self.api.failing if entry[:2] == kind), None):
+            self.api.failing.remove(failing)
+            self._answer(failing[2], _failure(failing[2], "this one time"))
         elif kind in self.api.refused:
             status, message = self.api.refused[kind]
             self._answer(status, _failure(status, message))
