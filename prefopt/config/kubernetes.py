@@ -15,17 +15,20 @@ IMAGE = f"prefopt:{__version__}"
 
 _OWN_PATHS = ("/tmp", "/dev/shm")
 _SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|_KEY|_KEY_ID)$")
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 """Of an object of Kubernetes: small letters, digits, dashes and dots."""
 
 
 def _no_secrets(environment: Mapping[str, str]) -> Mapping[str, str]:
-    for name in environment:
+    for name, value in environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} is no name of an environment variable")
         if _SECRET.search(name.upper()):
             raise ValueError(f"{name} looks like a secret: put it into a Secret, and the Secret's name under secrets")
+        if _PASSWORD.search(value):
+            raise ValueError(f"{name} holds a URL with a password: put it into a Secret, and its name under secrets")
     return environment
 
 

@@ -15,8 +15,9 @@ ROLE_FILE = "k8s/base"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _QUEUES = ("kueue.x-k8s.io", "v1beta1", "localqueues")
-_RETRIES = 4
-_BACKOFF_SECONDS = 0.3
+RETRIES = 7
+"""Of one request: for about a minute, which is how long a control plane may take to come back."""
+_BACKOFF_SECONDS = 0.5
 _ANSWER_SECONDS = (10, 60)
 _SILENT_LOG_SECONDS = (10, 300)
 _STREAM_MARGIN_SECONDS = 30
@@ -232,7 +233,7 @@ def _retries() -> Any:
     from urllib3 import Retry
 
     return Retry(
-        total=_RETRIES,
+        total=RETRIES,
         backoff_factor=_BACKOFF_SECONDS,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=None,

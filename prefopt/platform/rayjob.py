@@ -86,6 +86,8 @@ class RayJobSubmitter:
                     kube.delete(name, state.uid)
                     raise JobError(_with(_overdue(place, state, patience), tail.text))
                 before = state
+        except KubeError as error:
+            raise KubeError(f"{error} RayJob {place} goes on: who submits it again watches it.", error.status) from None
         finally:
             log.stop()
 
@@ -99,7 +101,7 @@ def _owner(kube: Kube) -> Owner | None:
 def _await_deletion(kube: Kube, name: str, uid: str) -> None:
     end = time.monotonic() + _DELETION_SECONDS
     for state in states(kube, name, lambda: end - time.monotonic()):
-        if state.uid != uid:
+        if not state.uid or state.uid != uid:
             return
         if time.monotonic() >= end:
             raise JobError(

@@ -38,7 +38,7 @@ class State:
         """Of a RayJob as the API gives it."""
         if found is None:
             return cls()
-        status, metadata = found.get("status", {}), found["metadata"]
+        status, metadata = found.get("status") or {}, found["metadata"]
         deployment = status.get("jobDeploymentStatus", "")
         waits = found.get("spec", {}).get("suspend", False) and deployment not in ENDED
         return cls(

@@ -51,8 +51,8 @@ class KubeApi:
         self.logs: dict[str, Log] = {}
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         """What is answered to (method, path) in place of the truth."""
-        self.broken: list[tuple[str, str]] = []
-        """Requests (method, path) that get a 503; each entry is used up by one."""
+        self.failing: list[tuple[str, str, int]] = []
+        """Requests (method, path) that get this status; each entry is used up by one."""
         self.finalizers = False
         self.on_create: Callable[[_Object], None] = lambda job: None
         self._owned: dict[str, str] = {}
@@ -210,20 +210,18 @@ class KubeApi:
 
     def log(self, pod: str) -> Iterator[Any]:
         """Lines with their times, until the container ends; `_CUT` where the connection is to break."""
-        told, cuts = 0, queue.Queue()  # type: ignore[var-annotated]
+        told = 0
+        cuts: queue.Queue[Any] = queue.Queue()
         with self._changed:
             self._watches.append(cuts)
         try:
             while True:
-                with self._changed:
-                    log = self.logs[pod]
-                    self._changed.wait_for(lambda: len(log.lines) > told or log.ended or not cuts.empty(), 60)
-                    fresh, ended, cut = log.lines[told:], log.ended, not cuts.empty()
+                fresh, ended = self._said_since(pod, told, cuts)
                 for at, text in fresh:
                     time = (BEGIN + timedelta(seconds=at)).isoformat().replace("+00:00", "")
                     yield f"{time}.000000000Z {text}" if "." not in time else f"{time}Z {text}"
                 told += len(fresh)
-                if cut:
+                if not cuts.empty():
                     yield _CUT
                 if ended:
                     return
@@ -231,6 +229,13 @@ class KubeApi:
             with self._changed:
                 self._watches.remove(cuts)
                 self._changed.notify_all()
+
+    def _said_since(self, pod: str, told: int, cuts: queue.Queue[Any]) -> tuple[list[tuple[float, str]], bool]:
+        """Lines after the first so many, as soon as there are any; whether they are the last."""
+        with self._changed:
+            log = self.logs[pod]
+            self._changed.wait_for(lambda: len(log.lines) > told or log.ended or not cuts.empty(), 60)
+            return log.lines[told:], log.ended
 
     def _store(self, kind: str, job: _Object) -> None:
         self._version += 1
@@ -299,9 +304,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind = (asked.method, asked.path)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, _failure(401, "Unauthorized"))
-        elif kind in self.api.broken:
-            self.api.broken.remove(kind)
-            self._answer(503, _failure(503, "the server is currently unable to handle the request"))
+        elif failing := next((entry for entry in self.api.failing if entry[:2] == kind), None):
+            self.api.failing.remove(failing)
+            self._answer(failing[2], _failure(failing[2], "this one time"))
         elif kind in self.api.refused:
             status, message = self.api.refused[kind]
             self._answer(status, _failure(status, message))

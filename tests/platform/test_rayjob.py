@@ -13,6 +13,7 @@ import pytest
 
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.errors import ConfigError, PrefoptError
+from prefopt.platform import kube
 from prefopt.platform.jobs import Job, JobError
 from prefopt.platform.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, PODS, KubeApi, kube_api, write_kubeconfig
@@ -259,12 +260,8 @@ def test_a_job_deleted_under_its_watcher_is_an_error(api: KubeApi) -> None:
 def test_a_job_that_is_gone_after_its_end_was_a_success(api: KubeApi) -> None:
     run = Run()
     watched(api)
-
-    def end() -> None:
-        api.status(NAME, **DONE)
-        api.remove(NAME)
-
-    end()
+    api.status(NAME, **DONE)
+    api.remove(NAME)
     run.end()
     assert run.error is None
 
@@ -348,6 +345,7 @@ def test_a_wrong_token_is_told_and_never_shown(api: KubeApi, tmp_path: Path, mon
 
 
 def test_a_cluster_that_does_not_answer_is_named(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube, "RETRIES", 1)
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "away", "http://127.0.0.1:9")))
     assert "Cannot reach Kubernetes at http://127.0.0.1:9 to create rayjobs" in str(Run().failure())
 
@@ -359,8 +357,40 @@ def test_no_kubeconfig_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch,
         RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(JOB, lambda line: None)
 
 
+def test_the_client_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(ConfigError, match=r"pip install 'prefopt\[kubeflow\]'"):
+        RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(JOB, lambda line: None)
+
+
+def test_a_cluster_that_goes_away_leaves_the_job_to_its_next_watcher(
+    api: KubeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "RETRIES", 0)
+    run = Run()
+    watched(api)
+    api.refused["GET", JOBS] = (503, "the server is currently unable to handle the request")
+    api.cut()
+    assert str(run.failure()).endswith(f"RayJob {NAMESPACE}/{NAME} goes on: who submits it again watches it.")
+    assert NAME in api.jobs
+    api.refused.clear()
+    api.status(NAME, **DONE)
+    again = Run()
+    again.end()
+    assert again.error is None
+
+
+def test_a_job_that_vanishes_before_it_can_be_watched_is_created(api: KubeApi) -> None:
+    api.failing = [("POST", JOBS, 409)]
+    at_once(api, **DONE)
+    run = Run()
+    run.end()
+    assert run.error is None
+    assert CREATED in run.told
+
+
 def test_a_server_error_is_asked_again(api: KubeApi) -> None:
-    api.broken = [("POST", JOBS), ("GET", JOBS)]
+    api.failing = [("POST", JOBS, 503), ("GET", JOBS, 500)]
     at_once(api, **DONE)
     run = Run()
     run.end()
