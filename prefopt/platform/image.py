@@ -22,6 +22,6 @@ def check_ray_version(environment: Mapping[str, str] = os.environ) -> None:
     if installed != built:
         raise ConfigError(
             f"This image was built for Ray {built} ({RAY_VERSION}), and Ray {installed} is installed in it: head,"
-            " workers and driver would not understand each other. Build the image again (make image), use that tag everywhere,"
-            " and take ray out of any pip list of a runtime environment."
+            " workers and driver would not understand each other. Build the image again (make image), use that tag"
+            " everywhere, and take ray out of any pip list of a runtime environment."
         )

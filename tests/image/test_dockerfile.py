@@ -13,26 +13,16 @@ import pytest
 
 from prefopt.distributed import session
 from prefopt.platform.image import RAY_VERSION
-from tests.kit.dockerfile import Stage, read_dockerfile
+from tests.kit.dockerfile import pinned, read_dockerfile
 from tests.kit.manifests import ROOT, pods
 
-STAGES = {stage.name: stage for stage in read_dockerfile(ROOT / "Dockerfile")}
+STAGES = read_dockerfile()
 BUILD, FINAL = STAGES["build"], STAGES["runtime"]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def pinned() -> dict[str, str]:
-    """The versions of constraints.txt."""
-    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
-
-
 def tracked() -> list[str]:
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-
-
-def sources(stage: Stage) -> list[str]:
-    """What COPY takes from the project."""
-    return [name for value in stage.values("COPY") if "--from" not in value for name in shlex.split(value)[:-1]]
 
 
 def test_the_linter_finds_nothing() -> None:
@@ -59,17 +49,17 @@ def test_nothing_is_fetched_but_by_package_managers() -> None:
 
 def test_what_is_copied_is_in_the_repository_and_not_ignored() -> None:
     files = tracked()
-    for source in sources(BUILD):
+    for source in BUILD.sources:
         assert any(name == source or name.startswith(f"{source}/") for name in files), source
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
-    assert {rule[1:] for rule in rules if rule.startswith("!")} == set(sources(BUILD))
-    assert not sources(FINAL), "the final stage takes what the build stage has made"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == set(BUILD.sources)
+    assert not FINAL.sources, "the final stage takes what the build stage has made"
 
 
 def test_the_readme_and_licence_that_the_package_names_are_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {project["readme"], *project["license-files"]} <= set(sources(BUILD))
+    assert {project["readme"], *project["license-files"]} <= set(BUILD.sources)
 
 
 def test_the_user_is_a_number_and_that_of_the_pods() -> None:

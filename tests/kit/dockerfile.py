@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dockerfile_parse import DockerfileParser
 
+from tests.kit.manifests import ROOT
+
 
 @dataclass
 class Stage:
@@ -21,6 +23,11 @@ class Stage:
     def values(self, instruction: str) -> list[str]:
         """Of all instructions of a kind, in their order."""
         return [value for kind, value in self.instructions if kind == instruction]
+
+    @property
+    def sources(self) -> list[str]:
+        """What COPY takes from the project."""
+        return [name for value in self.values("COPY") if "--from" not in value for name in shlex.split(value)[:-1]]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,8 +46,8 @@ class Stage:
         return {name: default if equals else None for name, equals, default in parts}
 
 
-def read_dockerfile(path: Path) -> list[Stage]:
-    """The stages of a Dockerfile. The first one has no base: it holds the arguments before any FROM."""
+def read_dockerfile(path: Path = ROOT / "Dockerfile") -> dict[str, Stage]:
+    """The stages of a Dockerfile by their names. The first has neither: it holds the arguments before any FROM."""
     stages = [Stage("", "")]
     parser = DockerfileParser(fileobj=BytesIO(path.read_bytes()))
     for entry in json.loads(parser.json):
@@ -50,7 +57,12 @@ def read_dockerfile(path: Path) -> list[Stage]:
             stages.append(Stage(base, name or ""))
         elif kind != "COMMENT":
             stages[-1].instructions.append((kind, value))
-    return stages
+    return {stage.name: stage for stage in stages}
+
+
+def pinned() -> dict[str, str]:
+    """The versions of constraints.txt."""
+    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
 
 
 def _assignments(values: list[str]) -> dict[str, str]:
