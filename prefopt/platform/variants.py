@@ -19,7 +19,9 @@ def planned_variants(config: str, run_dir: str, variants: Mapping[str, Sequence[
         return [{"run_dir": place, "overrides": []}]
     for name, overrides in variants.items():
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"variant {name!r}: a name has letters, digits, dots, underscores and hyphens, at most 64.")
+            raise ConfigError(
+                f"variant {name!r}: a name has letters, digits, dots, underscores and hyphens, at most 64."
+            )
         try:
             given_config(config, overrides)
         except ConfigError as error:
