@@ -11,4 +11,4 @@ def task(made: PipelineTask) -> PipelineTask:
 
 def work(made: PipelineTask) -> PipelineTask:
     """A task that uses the cluster. It is tried again, and goes on from what the last try has left."""
-    return task(made).set_retry(num_retries=2, backoff_duration="60s")
+    return task(made).set_retry(num_retries=2, backoff_duration="10s")

@@ -10,7 +10,7 @@ def plan_variants(
     config: str,
     run_dir: str,
     variants: dict[str, list[str]] = {},  # noqa: B006 - KFP keeps the default in the compiled pipeline
-) -> list[dict]:
+) -> list[dict]:  # type: ignore[type-arg]
     """Give each variant a run directory. One whose overrides make no valid config fails the task.
 
     config: the text of a config (YAML), or where it lies: a path or s3:// URI.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from kfp import local
 
@@ -13,9 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_locally(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a component or pipeline that is called runs at once, in processes of this environment."""
+    """From now on a component or pipeline that is called runs at once, in processes of this environment, and its stages
+    on the Ray of this process if there is one."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path[1:]]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if ray.is_initialized():
+        monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place), raise_on_error=True)
 
 
@@ -27,7 +31,11 @@ def world_tree(place: Path, **branches: Any) -> dict[str, Any]:
         "model": {"path": "world"},
         "ingest": {"sources": [{"kind": "world", "pairs": 40}], "split": {"validation": 0.1, "test": 0.4}},
         "inject": {"flips": [{"kind": "symmetric", "rate": 0.2}]},
-        "score": {"resolution": 32, "alpha": {"reward": "world/taste"}, "panel": {"rewards": ["world/style"]}},
+        "score": {
+            "resolution": 32,
+            "alpha": {"reward": "world/taste"},
+            "panel": {"rewards": ["world/style", "world/clutter"]},
+        },
         "train": {"steps": 2, "global_batch": 8, "micro_batch": 8, "workers": 1, "method": "full"},
         "evaluate": {
             "prompt_sets": [{"kind": "heldout", "most": 6}],

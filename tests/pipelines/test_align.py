@@ -18,6 +18,8 @@ def keys(run: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_session")
 def test_a_pipeline_makes_what_one_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path))
@@ -29,6 +31,8 @@ def test_a_pipeline_makes_what_one_command_makes(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_session")
 def test_variants_are_runs_of_their_own_in_one_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path))
