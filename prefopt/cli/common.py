@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,15 +28,13 @@ def configure(
 ) -> tuple[RunConfig, str]:
     """The config with what the options change, and the run directory."""
     changes = all_overrides(overrides, limit, ray_address)
-    config = load_text(config_text(path), path, changes) if "://" in path else load_config(path, changes)
+    config = load_text(_fetched(path), path, changes) if "://" in path else load_config(path, changes)
     return config, run_dir or f"runs/{config.name}"
 
 
-def config_text(path: str) -> str:
-    """The text of a config, of this machine or of an object store, as `configure` reads it."""
-    if "://" not in path:
-        return Path(path).read_text(encoding="utf-8")
-    directory, _, name = path.rpartition("/")
+def _fetched(uri: str) -> str:
+    """The text of a config on an object store."""
+    directory, _, name = uri.rpartition("/")
     return Storage(directory).read_bytes(name).decode(errors="replace")
 
 

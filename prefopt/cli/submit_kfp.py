@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from prefopt.cli.common import AsJson, ConfigPath, Debug, Overrides, config_text, configure, print_json
-from prefopt.config import RunConfig, load_text
+from prefopt.cli.common import AsJson, ConfigPath, Debug, Overrides, configure, print_json
+from prefopt.config import RunConfig, dump_config, load_text
 from prefopt.data.ids import canonical_hash
 from prefopt.errors import ConfigError
 from prefopt.platform.cron import EXAMPLE, checked_cron
@@ -58,7 +58,7 @@ def submit_kfp(
     set_: Overrides = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option("--variant", metavar="'KEY=VALUE ...'", help="Overrides of one variant; repeat it for others."),
+        typer.Option("--variant", metavar="'NAME: KEY=VALUE ...'", help="A variant of the config; repeat it for more."),
     ] = None,
     param: Params = None,
     experiment: Experiment = EXPERIMENT,
@@ -177,23 +177,28 @@ def _parameters(
             " the absolute path of a volume that they share."
         )
     tree, _ = configure(path, run_dir, overrides, None, None)
-    text, split = config_text(path), [_words(variant) for variant in variants or []]
-    for variant in split:
-        load_text(text, f"{path} with --variant", [*(overrides or []), *variant])
+    text, split = dump_config(tree), dict(_variant(variant) for variant in variants or [])
+    for name, changes in split.items():
+        load_text(text, f"{path} with --variant {name}", changes)
     parameters: dict[str, Any] = {"config": text, "run_dir": run_dir}
-    for name, given in (("overrides", overrides or []), ("variants", split)):
-        if given or name in package.parameters:
-            parameters[name] = given
+    if split or "variants" in package.parameters:
+        parameters["variants"] = split
     parameters |= dict(_parameter(text) for text in further or [])
     package.check(parameters)
     return tree, parameters
 
 
-def _words(variant: str) -> list[str]:
+def _variant(given: str) -> tuple[str, list[str]]:
+    name, separator, changes = given.partition(":")
     try:
-        return shlex.split(variant)
+        words = shlex.split(changes)
     except ValueError as error:
-        raise ConfigError(f"--variant {variant!r}: {error}; quote it as in a shell.") from None
+        raise ConfigError(f"--variant {given!r}: {error}; quote it as in a shell.") from None
+    if not separator or not name.strip():
+        raise ConfigError(
+            f"--variant {given!r}: write 'NAME: KEY=VALUE ...', for example 'dpo: train.objective.name=dpo'."
+        )
+    return name.strip(), words
 
 
 def _parameter(given: str) -> tuple[str, Any]:

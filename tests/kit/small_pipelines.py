@@ -6,26 +6,26 @@ from kfp import compiler, dsl
 
 
 @dsl.component(base_image="prefopt:test", install_kfp_package=False)  # type: ignore[untyped-decorator]
-def stage(config: str, run_dir: str, overrides: list[str]) -> None:
+def stage(config: str, run_dir: str) -> None:
     """Do nothing."""
 
 
 @dsl.pipeline(name="align")  # type: ignore[untyped-decorator]
-def align(config: str, run_dir: str, overrides: list[str] = [], variants: list[list[str]] = []) -> None:  # noqa: B006
+def align(config: str, run_dir: str, variants: dict[str, list[str]] = {}) -> None:  # noqa: B006
     """A pipeline with variants."""
-    stage(config=config, run_dir=run_dir, overrides=overrides)
+    stage(config=config, run_dir=run_dir)
 
 
 @dsl.pipeline(name="retrain")  # type: ignore[untyped-decorator]
-def retrain(config: str, run_dir: str, overrides: list[str] = []) -> None:  # noqa: B006
+def retrain(config: str, run_dir: str, full: bool = False) -> None:
     """A pipeline without variants."""
-    stage(config=config, run_dir=run_dir, overrides=overrides)
+    stage(config=config, run_dir=run_dir)
 
 
 @dsl.pipeline(name="own")  # type: ignore[untyped-decorator]
 def own(config: str, run_dir: str, rounds: int, share: float = 0.5, dry: bool = False, more: dict = {}) -> None:  # type: ignore[type-arg]  # noqa: B006
     """A user's pipeline, with a parameter that must be given."""
-    stage(config=config, run_dir=run_dir, overrides=[])
+    stage(config=config, run_dir=run_dir)
 
 
 def compile_all(directory: Path) -> None:

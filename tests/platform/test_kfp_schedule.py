@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from tests.kit.kfp_api import KfpApi, Prefopt, only
 
@@ -23,7 +24,7 @@ def test_a_schedule_refers_to_the_version_and_runs_one_night_at_a_time(schedule:
     assert made["pipeline_version_reference"]["pipeline_id"] == only(api.kept["pipelines"])["pipeline_id"]
     assert (made["max_concurrency"], made["no_catchup"], made["mode"]) == ("1", True, "ENABLE")
     assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
-    assert made["runtime_config"]["parameters"]["overrides"] == ["seed=5"]
+    assert yaml.safe_load(made["runtime_config"]["parameters"]["config"])["seed"] == 5
     assert api.kept["runs"] == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from prefopt.config import dump_config, load_config
 from prefopt.platform.package import read_package
 from tests.kit.kfp_api import KfpApi, Prefopt, kfp_api, only
 
@@ -21,19 +22,17 @@ def submit(prefopt: Prefopt, api: KfpApi) -> Prefopt:
 
 
 def test_a_submission_uploads_the_pipeline_and_starts_a_run(submit: Prefopt, api: KfpApi) -> None:
-    code, out, err = submit(
-        "--set", "train.steps=7", "--variant", "train.steps=9 seed=3", "--service-account", "runner"
-    )
+    variant = "long: train.steps=9 seed=3"
+    code, out, err = submit("--set", "train.steps=7", "--variant", variant, "--service-account", "runner")
     assert code == 0, err
     package, version = read_package("align"), only(api.kept["pipeline_versions"])
     assert (only(api.kept["pipelines"])["display_name"], version["name"]) == ("align", package.version)
     run = only(api.kept["runs"])
     assert out == f"Run {run['run_id']}: {api.url}/#/runs/details/{run['run_id']}\n"
     assert run["runtime_config"]["parameters"] == {
-        "config": Path("my.yaml").read_text(),
+        "config": dump_config(load_config("my.yaml", ["train.steps=7"])),
         "run_dir": "s3://runs/mine",
-        "overrides": ["train.steps=7"],
-        "variants": [["train.steps=9", "seed=3"]],
+        "variants": {"long": ["train.steps=9", "seed=3"]},
     }
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["service_account"] == "runner"
@@ -308,7 +307,10 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--pipeline", "retrain", "--variant", "seed=1"), "'retrain' has no parameter 'variants'. It has: config"),
+        (
+            ("--pipeline", "retrain", "--variant", "one: seed=1"),
+            "'retrain' has no parameter 'variants'. It has: config",
+        ),
         (("--pipeline", "pipelines/own.yaml"), "'own' also needs 'rounds': give --param NAME=VALUE"),
         (
             ("--pipeline", "pipelines/own.yaml", "--param", "rounds=many"),
@@ -317,8 +319,9 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--param", "rounds"), "write NAME=VALUE"),
         (("--pipeline", "alien"), "pipelines/alien.yaml"),
         (("--set", "train.stepz=1"), "unknown key 'train.stepz'"),
-        (("--variant", "train.stepz=1"), "my.yaml with --variant: unknown key 'train.stepz'"),
-        (("--variant", "'seed=1"), "No closing quotation"),
+        (("--variant", "one: train.stepz=1"), "my.yaml with --variant one: unknown key 'train.stepz'"),
+        (("--variant", "one: 'seed=1"), "No closing quotation"),
+        (("--variant", "seed=1"), "write 'NAME: KEY=VALUE ...'"),
         (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
         (("--run-dir", "runs/mine"), "--run-dir runs/mine: pods need one that they all can read"),
     ],
