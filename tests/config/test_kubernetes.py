@@ -1,8 +1,10 @@
 """`cluster.submit` of kind kubernetes: what it refuses, and that no key knows of it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from prefopt.config import RunConfig, parse_config
 from prefopt.data.ids import canonical_hash
@@ -45,6 +47,12 @@ def run(submit: dict[str, Any] | None) -> RunConfig:
 def test_what_could_not_run_is_refused_with_its_cure(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         run({"kind": "kubernetes", **values})
+
+
+def test_the_example_of_the_documentation_is_accepted() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
+    example = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert run(example["cluster"]["submit"]).cluster.submit.kind == "kubernetes"
 
 
 def test_a_refusal_does_not_repeat_the_secret() -> None:

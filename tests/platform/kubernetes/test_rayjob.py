@@ -1,91 +1,20 @@
-"""RayJobs against an API of Kubernetes on loopback: real HTTP, watches and logs, no cluster."""
+"""The life of a RayJob against an API of Kubernetes on loopback: real HTTP and watches, no cluster."""
 
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from prefopt.config.kubernetes import KubernetesConfig
-from prefopt.errors import ConfigError, PrefoptError
-from prefopt.platform import kube
-from prefopt.platform.jobs import Job, JobError
 from prefopt.platform.rayjob import RayJobSubmitter
-from tests.kit.kube_api import JOBS, NAMESPACE, PODS, KubeApi, kube_api, write_kubeconfig
+from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi
+from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched
 
 ROOT = Path(__file__).parents[2]
-NAME = "nightly-train"
-JOB = Job(NAME, ("train", "s3://bucket/config.yaml", "--run-dir", "s3://bucket/run"))
-CREATED = f"RayJob {NAME} is created in namespace {NAMESPACE}."
-DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-FAILED = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeApi]:
-    for name in ("POD_NAME", "POD_UID", "POD_NAMESPACE", "KUBERNETES_SERVICE_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    with kube_api() as (cluster, address):
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", address)))
-        yield cluster
-
-
-class Run:
-    """A submission in a thread, so that the test can play the operator."""
-
-    def __init__(self, **config: Any) -> None:
-        self.told: list[str] = []
-        self._more = threading.Condition()
-        self.error: PrefoptError | None = None
-        self._submitter = RayJobSubmitter(KubernetesConfig(kind="kubernetes", **config))
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._submitter.run(JOB, self._tell)
-        except PrefoptError as error:
-            self.error = error
-
-    def _tell(self, line: str) -> None:
-        with self._more:
-            self.told.append(line)
-            self._more.notify_all()
-
-    def wait_for(self, line: str) -> None:
-        """Until this line was told."""
-        with self._more:
-            assert self._more.wait_for(lambda: line in self.told, 30), self.told
-
-    def end(self) -> list[str]:
-        """What was told, once it has ended."""
-        self._thread.join(60)
-        assert not self._thread.is_alive(), f"it goes on after {self.told}"
-        return self.told
-
-    def failure(self) -> JobError:
-        """The error with which it ends."""
-        self.end()
-        assert isinstance(self.error, JobError), self.told
-        return self.error
-
-
-def existing(**status: str) -> dict[str, Any]:
-    return {"metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": {}, "status": status}
-
-
-def watched(api: KubeApi) -> None:
-    api.wait(lambda: NAME in api.jobs and api.watches())
-
-
-def at_once(api: KubeApi, **status: str) -> None:
-    """The operator ends each job as soon as it is created."""
-    api.on_create = lambda job: api.status(NAME, **status)
 
 
 def test_a_job_is_created_followed_and_done(api: KubeApi) -> None:
@@ -264,144 +193,6 @@ def test_a_job_that_is_gone_after_its_end_was_a_success(api: KubeApi) -> None:
     api.remove(NAME)
     run.end()
     assert run.error is None
-
-
-def test_a_log_goes_on_where_its_connection_dropped(api: KubeApi) -> None:
-    run = Run()
-    watched(api)
-    api.pod("submitter", NAME)
-    for number in range(3):
-        api.say("submitter", f"at one time {number}", at=1.25)
-    api.status(NAME, jobDeploymentStatus="Running")
-    log = f"{PODS}/submitter/log"
-    run.wait_for("at one time 2")
-    api.cut()
-    api.wait(lambda: api.count("GET", log) == 2)
-    api.say("submitter", "at one time 3", at=1.25)
-    api.say("submitter", "later", at=1.5)
-    api.end_pod("submitter")
-    api.status(NAME, **DONE)
-    run.end()
-    log_lines = [line for line in run.told if not line.startswith("RayJob")]
-    assert log_lines == [*(f"at one time {number}" for number in range(4)), "later"]
-    again = next(asked for asked in reversed(api.asked) if asked.path == log)
-    assert int(again.query["sinceSeconds"]) > 60
-
-
-def test_the_log_of_a_new_submitter_follows_that_of_the_first(api: KubeApi) -> None:
-    api.pod("first", NAME, ["begun"], ended=True)
-    run = Run()
-    watched(api)
-    api.status(NAME, jobDeploymentStatus="Running")
-    run.wait_for("begun")
-    api.pod("second", NAME, ["begun", "done"], ended=True)
-    api.status(NAME, **DONE)
-    assert [line for line in run.end() if not line.startswith("RayJob")] == ["begun", "begun", "done"]
-
-
-def test_a_log_that_may_not_be_read_is_told_and_the_job_goes_on(api: KubeApi) -> None:
-    said = 'pods "x" is forbidden: User "u" cannot get resource "pods/log" in API group ""'
-    api.pod("submitter", NAME, ["unseen"], ended=True)
-    api.refused["GET", f"{PODS}/submitter/log"] = (403, said)
-    at_once(api, **DONE)
-    run = Run()
-    told = run.end()
-    assert run.error is None
-    assert told[-1].startswith(f"The log cannot be followed: Not allowed to get pods/log in namespace {NAMESPACE}")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "verb"),
-    [("POST", JOBS, "create"), ("GET", JOBS, "list"), ("DELETE", f"{JOBS}/{NAME}", "delete")],
-)
-def test_a_missing_permission_is_named(api: KubeApi, method: str, path: str, verb: str) -> None:
-    said = f'rayjobs.ray.io is forbidden: User "system:serviceaccount:team:x" cannot {verb} resource "rayjobs"'
-    api.refused[method, path] = (403, said)
-    api.put(existing(**FAILED))
-    words = str(Run().failure())
-    assert f"Not allowed to {verb} rayjobs in namespace {NAMESPACE} (403)" in words
-    assert "k8s/base" in words
-    assert said in words
-
-
-def test_a_quota_is_no_missing_permission(api: KubeApi) -> None:
-    api.refused["POST", JOBS] = (403, 'rayjobs.ray.io "x" is forbidden: exceeded quota: count/rayjobs.ray.io=1')
-    words = str(Run().failure())
-    assert "exceeded quota" in words
-    assert "k8s/base" not in words
-
-
-def test_a_cluster_without_ray_jobs_is_named(api: KubeApi) -> None:
-    api.refused["POST", JOBS] = (404, "the server could not find the requested resource")
-    assert "KubeRay" in str(Run().failure())
-
-
-def test_a_wrong_token_is_told_and_never_shown(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = str(Path(os.environ["KUBECONFIG"]).read_text()).split("server: ")[1].split()[0]
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "old", address, token="an-old-one")))
-    words = str(Run().failure())
-    assert "does not know who asks to create rayjobs (401)" in words
-    assert "an-old-one" not in words
-
-
-def test_a_cluster_that_does_not_answer_is_named(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube, "RETRIES", 1)
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "away", "http://127.0.0.1:9")))
-    assert "Cannot reach Kubernetes at http://127.0.0.1:9 to create rayjobs" in str(Run().failure())
-
-
-def test_no_kubeconfig_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="Set KUBECONFIG"):
-        RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(JOB, lambda line: None)
-
-
-def test_the_client_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kubernetes", None)
-    with pytest.raises(ConfigError, match=r"pip install 'prefopt\[kubeflow\]'"):
-        RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(JOB, lambda line: None)
-
-
-def test_a_cluster_that_goes_away_leaves_the_job_to_its_next_watcher(
-    api: KubeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kube, "RETRIES", 0)
-    run = Run()
-    watched(api)
-    api.refused["GET", JOBS] = (503, "the server is currently unable to handle the request")
-    api.cut()
-    assert str(run.failure()).endswith(f"RayJob {NAMESPACE}/{NAME} goes on: who submits it again watches it.")
-    assert NAME in api.jobs
-    api.refused.clear()
-    api.status(NAME, **DONE)
-    again = Run()
-    again.end()
-    assert again.error is None
-
-
-def test_a_job_that_vanishes_before_it_can_be_watched_is_created(api: KubeApi) -> None:
-    api.failing = [("POST", JOBS, 409)]
-    at_once(api, **DONE)
-    run = Run()
-    run.end()
-    assert run.error is None
-    assert CREATED in run.told
-
-
-def test_a_server_error_is_asked_again(api: KubeApi) -> None:
-    api.failing = [("POST", JOBS, 503), ("GET", JOBS, 500)]
-    at_once(api, **DONE)
-    run = Run()
-    run.end()
-    assert run.error is None
-    assert api.count("POST", JOBS) == 2
-
-
-def test_a_job_that_could_never_run_is_not_sent(api: KubeApi) -> None:
-    with pytest.raises(ConfigError, match="48 characters, 47 at most"):
-        RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(Job("a" * 48, ("train",)), lambda line: None)
-    assert api.count("POST", JOBS) == 0
 
 
 @pytest.mark.parametrize(("namespace", "owned"), [(NAMESPACE, True), ("another", False)])
