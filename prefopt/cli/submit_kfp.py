@@ -15,11 +15,11 @@ from prefopt.cli.common import AsJson, ConfigPath, Debug, Overrides, configure, 
 from prefopt.config import RunConfig, dump_config, load_text
 from prefopt.data.ids import canonical_hash
 from prefopt.errors import ConfigError
-from prefopt.platform.cron import EXAMPLE, checked_cron
-from prefopt.platform.package import Package, read_package
+from prefopt.platform.kubeflow.cron import EXAMPLE, checked_cron
+from prefopt.platform.kubeflow.package import Package, read_package
 
 if TYPE_CHECKING:
-    from prefopt.platform.kubeflow import Kubeflow, Work
+    from prefopt.platform.kubeflow.client import Kubeflow, Work
 
 EXPERIMENT = "prefopt"
 TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
@@ -74,7 +74,7 @@ def submit_kfp(
     debug: Debug = False,
 ) -> None:
     """Run a pipeline on Kubeflow Pipelines, or watch the same run where it has not ended."""
-    from prefopt.platform.kubeflow import RunError
+    from prefopt.platform.kubeflow.client import RunError
 
     if timeout is not None and not wait:
         raise ConfigError("--timeout says how long to wait: give --wait, too.")
@@ -118,7 +118,7 @@ def schedule(
     debug: Debug = False,
 ) -> None:
     """Retrain by a schedule of Kubeflow Pipelines; again with other content, it replaces the schedule."""
-    from prefopt.platform.kfp_schedule import schedule_runs
+    from prefopt.platform.kubeflow.schedule import schedule_runs
 
     times, package = checked_cron(cron), read_package(pipeline)
     tree, parameters = _parameters(config, run_dir, set_, None, param, package)
@@ -141,7 +141,7 @@ def schedule(
 
 
 def _client(host: str, namespace: str | None, token_file: str | None) -> "Kubeflow":
-    from prefopt.platform.kubeflow import connect
+    from prefopt.platform.kubeflow.client import connect
 
     token = None if token_file else os.environ.get("KF_PIPELINES_TOKEN")
     return connect(host, namespace, token, token_file or (None if token else os.environ.get(TOKEN_PATH)))
@@ -154,7 +154,7 @@ def _work(
     experiment: str,
     service_account: str | None,
 ) -> "Work":
-    from prefopt.platform.kubeflow import Work
+    from prefopt.platform.kubeflow.client import Work
 
     version = client.version(package)
     did = "uploaded" if version.uploaded else "is there"

@@ -11,7 +11,7 @@ from prefopt.data.storage import Storage
 from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.errors import PrefoptError
 from prefopt.platform.jobs import Job, JobError, place_config
-from prefopt.platform.kube import Kube, KubeError
+from prefopt.platform.kubernetes.api import Kube, KubeError
 from prefopt.platform.places import settled
 from prefopt.platform.stage import submitter
 
@@ -97,7 +97,7 @@ def check_queue(kube: Kube, queue: str) -> Check:
 
 def check_kubeflow(host: str, token_file: str | None) -> Check:
     """Whether Kubeflow Pipelines answers and takes the token."""
-    from prefopt.platform.kubeflow import connect
+    from prefopt.platform.kubeflow.client import connect
 
     try:
         connect(host, None, None, token_file)

@@ -18,7 +18,7 @@ from prefopt.stages.keys import NIGHT, STAGES
 
 _ELSEWHERE = {
     "ray": "prefopt.platform.ray_jobs:RayJobsSubmitter",
-    "kubernetes": "prefopt.platform.rayjob:RayJobSubmitter",
+    "kubernetes": "prefopt.platform.kubernetes.rayjob:RayJobSubmitter",
 }
 
 

@@ -4,7 +4,7 @@ import sys
 
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.jobs import Job
-from prefopt.platform.rayjob import RayJobSubmitter
+from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 
 
 def say(line: str) -> None:

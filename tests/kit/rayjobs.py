@@ -6,7 +6,7 @@ from typing import Any
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.errors import PrefoptError
 from prefopt.platform.jobs import Job, JobError
-from prefopt.platform.rayjob import RayJobSubmitter
+from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import NAMESPACE, KubeApi
 
 NAME = "nightly-train"

@@ -28,8 +28,8 @@ def prefopt(
 ) -> Prefopt:
     """Runs a command in this process, in a directory with my.yaml and pipelines/; gives exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prefopt.platform.kfp_session.PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr("prefopt.platform.kubeflow.EVERY", 0.0)
+    monkeypatch.setattr("prefopt.platform.kubeflow.session.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("prefopt.platform.kubeflow.client.EVERY", 0.0)
     for name in ("ENDPOINT", "TOKEN", "SA_TOKEN_PATH", "UI_ENDPOINT"):
         monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
     write_parquet(tmp_path / "x.parquet", distinct(2))

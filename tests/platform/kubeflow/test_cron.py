@@ -1,7 +1,7 @@
 import pytest
 
 from prefopt.errors import ConfigError
-from prefopt.platform.cron import DESCRIPTORS, checked_cron
+from prefopt.platform.kubeflow.cron import DESCRIPTORS, checked_cron
 
 
 @pytest.mark.parametrize(

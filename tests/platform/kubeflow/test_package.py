@@ -5,7 +5,7 @@ import yaml
 
 from prefopt import __version__
 from prefopt.errors import ConfigError
-from prefopt.platform.package import Package, read_package
+from prefopt.platform.kubeflow.package import Package, read_package
 from tests.kit.small_pipelines import compile_all
 
 

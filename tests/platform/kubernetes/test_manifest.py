@@ -22,8 +22,8 @@ from prefopt.cli.app import app
 from prefopt.config.kubernetes import IMAGE, KubernetesConfig
 from prefopt.distributed.malloc import MALLOC_ENVIRONMENT
 from prefopt.platform.jobs import Job
-from prefopt.platform.manifest import Manifest, Owner, entrypoint, ray_job
-from prefopt.platform.rules import problems
+from prefopt.platform.kubernetes.manifest import Manifest, Owner, entrypoint, ray_job
+from prefopt.platform.kubernetes.rules import problems
 from tests.kit.crd import kuberay_schema
 
 CONFIG = "s3://bucket/run/configs/0123456789ab.yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefopt.config.kubernetes import KubernetesConfig
-from prefopt.platform.rayjob import RayJobSubmitter
+from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi
 from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched
 

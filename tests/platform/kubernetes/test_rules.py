@@ -8,8 +8,8 @@ import pytest
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.errors import ConfigError
 from prefopt.platform.jobs import Job
-from prefopt.platform.manifest import ray_job
-from prefopt.platform.rules import check, problems
+from prefopt.platform.kubernetes.manifest import ray_job
+from prefopt.platform.kubernetes.rules import check, problems
 
 Change = Callable[[dict[str, Any]], object]
 

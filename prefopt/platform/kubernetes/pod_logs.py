@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from prefopt.platform.jobs import JobError
-from prefopt.platform.kube import Kube, KubeError
-from prefopt.platform.pods import SUBMITTER_CONTAINER
+from prefopt.platform.kubernetes.api import Kube, KubeError
+from prefopt.platform.kubernetes.pods import SUBMITTER_CONTAINER
 
 _LOOK_SECONDS = 2.0
 _CLOCKS_DIFFER_SECONDS = 60

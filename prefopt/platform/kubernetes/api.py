@@ -9,7 +9,7 @@ from typing import Any
 
 from prefopt.errors import ConfigError
 from prefopt.platform.jobs import JobError
-from prefopt.platform.manifest import API_GROUP, API_VERSION, PLURAL, Manifest
+from prefopt.platform.kubernetes.manifest import API_GROUP, API_VERSION, PLURAL, Manifest
 
 ROLE_FILE = "k8s/base"
 JOB_LABEL = "batch.kubernetes.io/job-name"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefopt.config.kubernetes import KubernetesConfig
-from prefopt.platform.kube import DroppedError, Kube, KubeError
+from prefopt.platform.kubernetes.api import DroppedError, Kube, KubeError
 
 ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 SUSPENDED = frozenset({"Suspending", "Suspended"})

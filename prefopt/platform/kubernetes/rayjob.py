@@ -12,11 +12,11 @@ from typing import NoReturn
 
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.jobs import Job, JobError, Tail
-from prefopt.platform.kube import Kube, KubeError
-from prefopt.platform.manifest import Manifest, Owner, ray_job
-from prefopt.platform.pod_logs import PodLog
-from prefopt.platform.rules import check
-from prefopt.platform.watch import Patience, State, states
+from prefopt.platform.kubernetes.api import Kube, KubeError
+from prefopt.platform.kubernetes.manifest import Manifest, Owner, ray_job
+from prefopt.platform.kubernetes.pod_logs import PodLog
+from prefopt.platform.kubernetes.rules import check
+from prefopt.platform.kubernetes.watch import Patience, State, states
 
 _ROUNDS = 5
 _DELETION_SECONDS = 300.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefopt.config.kubernetes import KubernetesConfig, PreemptibleConfig
 from prefopt.platform.jobs import Job
-from prefopt.platform.pods import pod_template, submitter_template
+from prefopt.platform.kubernetes.pods import pod_template, submitter_template
 
 API_GROUP, API_VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

@@ -11,9 +11,10 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from prefopt.errors import ConfigError
-from prefopt.platform.manifest import PRIORITY_LABEL, QUEUE_LABEL
-from prefopt.platform.names import MOST_CHARACTERS
+from prefopt.platform.kubernetes.manifest import PRIORITY_LABEL, QUEUE_LABEL
 
+MOST_CHARACTERS = 47
+"""Of a RayJob's name. The operator adds to it for the cluster, its services and its pods."""
 SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
 FIRST_RAY_WITH_TOKENS = Version("2.52.0")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefopt.config import dump_config, load_config
-from prefopt.platform.package import read_package
+from prefopt.platform.kubeflow.package import read_package
 from tests.kit.kfp_api import KfpApi, Prefopt, kfp_api, only
 
 TOKEN = "s3cret-token-of-a-person"
@@ -214,7 +214,7 @@ def test_a_host_that_does_not_answer(prefopt: Prefopt) -> None:
 
 
 def test_a_host_that_hangs(prefopt: Prefopt, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefopt.platform.kfp_session.TIMEOUT", (5.0, 0.05))
+    monkeypatch.setattr("prefopt.platform.kubeflow.session.TIMEOUT", (5.0, 0.05))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the system takes connections, nobody reads them
         host = f"http://127.0.0.1:{silent.getsockname()[1]}"
         code, _, err = prefopt("submit", "kfp", "my.yaml", "--host", host, "--run-dir", "/shared")
@@ -341,7 +341,7 @@ def test_parameters_of_a_pipeline_of_ones_own(submit: Prefopt, api: KfpApi) -> N
 
 
 def test_without_kfp_the_extra_is_named(submit: Prefopt, api: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "prefopt.platform.kfp_session", raising=False)
+    monkeypatch.delitem(sys.modules, "prefopt.platform.kubeflow.session", raising=False)
     monkeypatch.setitem(sys.modules, "kfp", None)
     code, _, err = submit()
     assert code == 2

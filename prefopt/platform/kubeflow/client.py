@@ -11,10 +11,10 @@ from prefopt import __version__
 from prefopt.config.urls import check_url
 from prefopt.data.ids import canonical_hash
 from prefopt.errors import ConfigError, PrefoptError
-from prefopt.platform.package import Package
+from prefopt.platform.kubeflow.package import Package
 
 if TYPE_CHECKING:
-    from prefopt.platform.kfp_session import Session
+    from prefopt.platform.kubeflow.session import Session
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "SKIPPED", "FAILED", "CANCELED")
@@ -98,7 +98,7 @@ def connect(host: str, namespace: str | None, token: str | None, token_file: str
     if "@" in host:
         raise ConfigError("--host holds a user or password: give a token by --token-file instead.")
     try:
-        from prefopt.platform.kfp_session import Session, checked_token
+        from prefopt.platform.kubeflow.session import Session, checked_token
     except ImportError as error:
         raise ConfigError(
             f"Kubeflow Pipelines needs the package {error.name}: pip install 'prefopt[kubeflow]'."

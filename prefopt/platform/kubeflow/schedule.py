@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefopt.errors import ConfigError, PrefoptError
-from prefopt.platform.kubeflow import MARK, Kubeflow, Work, first
+from prefopt.platform.kubeflow.client import MARK, Kubeflow, Work, first
 
 
 @dataclass(frozen=True)
