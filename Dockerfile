@@ -16,12 +16,14 @@ WORKDIR /src
 COPY constraints.txt ./
 RUN python -m venv /opt/prefopt \
     && pip install --no-deps --index-url "$TORCH_INDEX" --constraint constraints.txt torch
-# What prefopt needs is a layer of its own, which changes of its code leave alone.
+# What prefopt needs is a layer of its own, which changes of its code leave alone. Nothing of the empty package may stay:
+# setuptools would not replace a built file with an older one.
 COPY pyproject.toml README.md LICENSE ./
 RUN mkdir prefopt && touch prefopt/__init__.py \
     && pip install --constraint constraints.txt '.[kubeflow,s3]' \
     && pip check \
-    && python -c "import importlib.metadata as m; assert m.version('ray') == '$RAY_VERSION', m.version('ray')"
+    && python -c "import importlib.metadata as m; assert m.version('ray') == '$RAY_VERSION', m.version('ray')" \
+    && rm -rf prefopt prefopt.egg-info build
 COPY prefopt ./prefopt
 RUN pip install --no-deps --force-reinstall .
 
