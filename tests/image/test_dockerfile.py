@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prefopt.distributed import session
+from prefopt.distributed.malloc import MALLOC_ENVIRONMENT
 from prefopt.platform.image import RAY_VERSION
 from tests.kit.dockerfile import pinned, read_dockerfile
 from tests.kit.manifests import ROOT, pods
@@ -94,7 +94,7 @@ def test_versions_are_those_of_the_release() -> None:
 
 
 def test_workers_keep_memory_as_those_of_a_local_ray_do() -> None:
-    assert session._MEMORY.items() <= FINAL.environment.items()
+    assert MALLOC_ENVIRONMENT.items() <= FINAL.environment.items()
 
 
 def test_whatever_is_written_lies_below_tmp() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.errors import ConfigError
-from prefopt.platform import kube
 from prefopt.platform.jobs import Job
+from prefopt.platform.kubernetes import api as kube
 from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi, write_kubeconfig
 from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched

@@ -14,7 +14,7 @@ from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi
 from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_job_is_created_followed_and_done(api: KubeApi) -> None:
