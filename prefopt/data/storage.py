@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,9 +217,10 @@ class Storage:
 
     def check_writable(self) -> None:
         """Raise ConfigError if nothing can be written here."""
+        name = f"{_UNFINISHED}{uuid.uuid4().hex}"
         try:
-            self.write_bytes(".prefopt-write-check", b"")
-            self.delete(".prefopt-write-check")
+            self.write_bytes(name, b"")
+            self.delete(name)
         except (StorageError, OSError) as error:
             raise ConfigError(f"Cannot write to {self.uri}: {error} Choose another directory.") from None
 
