@@ -6,6 +6,8 @@ from pydantic import Field
 
 from prefopt.config.base import Branch
 
+SubmittedStage = Literal["ingest", "score", "train", "evaluate"]
+
 
 class HereConfig(Branch):
     """In a process of the component's own pod, or of this machine."""
@@ -13,7 +15,14 @@ class HereConfig(Branch):
     kind: Literal["here"] = "here"
 
 
-class RaySubmitConfig(Branch):
+class ElsewhereConfig(Branch):
+    """On a cluster."""
+
+    stages: tuple[SubmittedStage, ...] = ("score", "train", "evaluate")
+    """Those that are submitted. All others are light work, and run in their component's own pod."""
+
+
+class RaySubmitConfig(ElsewhereConfig):
     """On a Ray cluster that runs already, by its Jobs API."""
 
     kind: Literal["ray"]
@@ -21,7 +30,7 @@ class RaySubmitConfig(Branch):
     """Of the dashboard, for example http://127.0.0.1:8265. A token comes from RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN."""
 
 
-class KubernetesConfig(Branch):
+class KubernetesConfig(ElsewhereConfig):
     """As a RayJob, which the KubeRay operator gives a cluster of its own."""
 
     kind: Literal["kubernetes"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefopt.config.evaluate import TUNED
-from prefopt.data.manifest import MANIFEST, read_manifest
+from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
 
 
@@ -14,10 +14,6 @@ from prefopt.data.storage import Storage
 class Artifacts:
     """Pages, and figures by name."""
 
-    uri: str
-    """Of the stage's directory."""
-    record: dict[str, Any]
-    """The answer of the command, its rows one by one: stage, key, skipped, manifest, rows_in, rows_out ..."""
     html: str
     markdown: str
     headline_reward: str
@@ -26,33 +22,16 @@ class Artifacts:
     """fpr, tpr and thresholds of the minority metric; None where no flip is known."""
 
 
-def config_text(config: str) -> str:
-    """The YAML that a string is, or that lies at the path or URI that it is: one line without ": " is a place.
-
-    StorageError if nothing can be read there.
-    """
-    if "\n" in config or ": " in config:
-        return config
-    directory, _, name = config.rpartition("/")
-    return Storage(directory or ("/" if config.startswith("/") else ".")).read_bytes(name).decode()
-
-
-def read_artifacts(answer: str) -> Artifacts:
-    """Of the evaluation that a line of `prefopt evaluate --json` names. InputError if it has no valid manifest."""
-    record = json.loads(answer)
-    uri = record["manifest"].removesuffix(f"/{MANIFEST}")
-    stage = Storage(uri)
+def read_artifacts(stage: Storage) -> Artifacts:
+    """Of the evaluation in a directory. InputError if it has no valid manifest."""
     manifest, metrics = read_manifest(stage), json.loads(stage.read_bytes("metrics.json"))
-    minority = metrics["minority"] or {}
-    rows = {f"rows_{name}": count for name, count in record.pop("rows").items()}
+    headline = str(manifest.summary["headline_reward"])
     return Artifacts(
-        uri=uri,
-        record={**record, **rows},
         html=stage.read_bytes("report.html").decode(),
         markdown=stage.read_bytes("report.md").decode(),
-        headline_reward=str(manifest.summary["headline_reward"]),
-        figures=dict(_figures(metrics, str(manifest.summary["headline_reward"]))),
-        roc=minority.get("roc"),
+        headline_reward=headline,
+        figures=dict(_figures(metrics, headline)),
+        roc=(metrics["minority"] or {}).get("roc"),
     )
 
 

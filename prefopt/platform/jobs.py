@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from prefopt.data.ids import digest
 from prefopt.data.storage import Storage
 from prefopt.errors import PrefoptError
 
@@ -55,6 +56,11 @@ class Tail:
     def text(self) -> str:
         """The last lines."""
         return "\n".join(self._lines).strip()
+
+
+def job_name(stage: str, key: str, run_dir: str) -> str:
+    """The name of a stage's job: it follows from what the stage will do (its key), and where."""
+    return f"prefopt-{stage}-{digest(key, run_dir)[:12]}"
 
 
 def place_config(text: str, run_dir: str) -> str:
