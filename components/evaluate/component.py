@@ -3,7 +3,7 @@
 from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Markdown, Metrics, Output
 
-IMAGE = "prefopt:0.1.0"
+from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
@@ -25,31 +25,13 @@ def evaluate(
     overrides: KEY=VALUE, as the command line's --set.
     stage_uri: the directory of the evaluate stage; `evaluation` points to it, too.
     """
-    import subprocess
-    import sys
-    import tempfile
-    from collections import deque
     from pathlib import Path
 
-    from prefopt.evaluation.artifacts import config_text, read_artifacts
+    from prefopt.evaluation.artifacts import read_artifacts
+    from prefopt.platform.stage import run_stage
 
-    with tempfile.TemporaryDirectory() as scratch:
-        place, answer = Path(scratch, "config.yaml"), Path(scratch, "answer")
-        place.write_text(config_text(config), encoding="utf-8")
-        command = [sys.executable, "-m", "prefopt", "evaluate", str(place), "--run-dir", run_dir, "--json"]
-        command += [argument for override in overrides for argument in ("--set", override)]
-        last: deque[str] = deque(maxlen=5)
-        with (
-            answer.open("w") as told,
-            subprocess.Popen(command, stdout=told, stderr=subprocess.PIPE, text=True, errors="replace") as process,
-        ):
-            assert process.stderr is not None
-            for line in process.stderr:
-                sys.stderr.write(line)
-                last.append(line)
-        if process.returncode:
-            raise RuntimeError(f"prefopt evaluate ended with exit code {process.returncode}: {''.join(last).strip()}")
-        found = read_artifacts(answer.read_text().splitlines()[-1])
+    done = run_stage("evaluate", config, run_dir, overrides)
+    found = read_artifacts(done.storage)
     Path(report.path).write_text(found.html, encoding="utf-8")
     Path(summary.path).write_text(found.markdown, encoding="utf-8")
     metrics.metadata["headline_reward"] = found.headline_reward
@@ -57,6 +39,6 @@ def evaluate(
         metrics.log_metric(name, value)
     if found.roc:
         minority.log_roc_curve(found.roc["fpr"], found.roc["tpr"], found.roc["thresholds"])
-    evaluation.uri = found.uri
-    evaluation.metadata.update(found.record)
-    Path(stage_uri).write_text(found.uri, encoding="utf-8")
+    evaluation.uri = done.uri
+    evaluation.metadata.update(done.record)
+    Path(stage_uri).write_text(done.uri, encoding="utf-8")

@@ -1,33 +1,26 @@
 """The evaluation component, run for real by KFP's local runner on a run directory in which evaluate is done."""
 
-import ast
-import importlib.metadata
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from kfp import compiler, local
 
 from components.evaluate import component
 from prefopt.config import RunConfig, dump_config
-from prefopt.data.manifest import Manifest, Rows, commit_manifest, describe_file
 from prefopt.data.storage import Storage
-from prefopt.errors import InputError, StorageError
-from prefopt.evaluation.artifacts import config_text, read_artifacts
+from prefopt.errors import InputError
+from prefopt.evaluation.artifacts import read_artifacts
 from prefopt.evaluation.diversity import Diversity, FeatureFigures
 from prefopt.evaluation.minority import Detection
 from prefopt.evaluation.results import Comparison, Results, metrics
 from prefopt.evaluation.statistics import Estimate, Roc
-from prefopt.stages.chain import Chain
+from tests.kit.components import finish_stage
 from tests.kit.evaluation import evaluation_config
 from tests.kit.models import tiny_pipeline
+from tests.kit.pipelines import run_locally
 
-SOURCE = Path(component.__file__)
 HTML, MARKDOWN = "<!doctype html><title>Report \u00e9</title>", "# Report\n\n\u00e9\n"
 
 
@@ -59,32 +52,13 @@ def results(*, known: bool = True) -> Results:
 
 def finish(config: RunConfig, run_dir: Path, found: Results) -> Storage:
     """An evaluate stage that is done."""
-    chain = Chain(config, str(run_dir), start_engine=lambda: None, progress=lambda *_: None)
-    place = chain.directory("evaluate")
     files = {"metrics.json": json.dumps(metrics(found)), "report.html": HTML, "report.md": MARKDOWN}
-    for name, text in files.items():
-        place.write_bytes(name, text.encode())
-    manifest = Manifest(
-        stage="evaluate",
-        key=chain._keys["evaluate"],
-        parents={},
-        config_hash="0" * 64,
-        code_version=1,
-        commit="unknown",
-        environment={},
-        unit="image",
-        rows=Rows(in_=12, out=12),
-        files=[describe_file(place, name) for name in sorted(files)],
-        summary={"headline_reward": "world/true"},
-    )
-    commit_manifest(place, manifest)
-    return place
+    return finish_stage(config, run_dir, "evaluate", files, {"headline_reward": "world/true"})
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE.parents[2]), *sys.path[1:]]))
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"), raise_on_error=True)
+    run_locally(tmp_path / "kfp", monkeypatch)
     return tmp_path / "run"
 
 
@@ -117,60 +91,23 @@ def test_a_finished_evaluation_is_shown(run_dir: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_failing_command_fails_the_task_with_its_words(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="FAILURE"):
-        component.evaluate(config="name: kit\nmodle: {}\n", run_dir=str(run_dir))
-    told = capfd.readouterr().out
-    assert "RuntimeError: prefopt evaluate ended with exit code 2: " in told
-    assert "unknown key 'modle': did you mean 'model'?" in told
-
-
 def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
     config = evaluation_config(tiny_pipeline(tmp_path / "base"), tmp_path / "store")
-    place = finish(config, tmp_path / "run", results(known=False))
-    answer = {"stage": "evaluate", "rows": {"in": 1, "out": 1}, "manifest": f"{place.uri}/manifest.json"}
-    found = read_artifacts(json.dumps(answer))
+    found = read_artifacts(finish(config, tmp_path / "run", results(known=False)))
     assert found.figures == {"win_rate": 0.75, "win_rate_low": 0.625, "win_rate_high": 0.875}
     assert found.roc is None
-    assert found.record == {"stage": "evaluate", "rows_in": 1, "rows_out": 1, "manifest": answer["manifest"]}
     with pytest.raises(InputError, match=r"no manifest\.json"):
-        read_artifacts(json.dumps({**answer, "manifest": f"{tmp_path}/nothing/manifest.json"}))
+        read_artifacts(Storage(f"{tmp_path}/nothing"))
 
 
-def test_a_config_is_a_text_or_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my.yaml").write_text("name: here\n")
-    monkeypatch.chdir(tmp_path)
-    for place in ("my.yaml", str(tmp_path / "my.yaml"), (tmp_path / "my.yaml").as_uri()):
-        assert config_text(place) == "name: here\n"
-    assert config_text("name: kit") == "name: kit"
-    with pytest.raises(StorageError, match=r"other\.yaml in .*no such file"):
-        config_text("other.yaml")
-
-
-def test_it_compiles(tmp_path: Path) -> None:
-    compiler.Compiler().compile(component.evaluate, str(tmp_path / "evaluate.yaml"))
-    (spec,) = yaml.safe_load_all((tmp_path / "evaluate.yaml").read_text())
-    (made,) = spec["components"].values()
-    assert set(made["inputDefinitions"]["parameters"]) == {"config", "run_dir", "overrides"}
-    kinds = {
-        name: found["artifactType"]["schemaTitle"] for name, found in made["outputDefinitions"]["artifacts"].items()
-    }
+def test_its_outputs_are_what_the_ui_shows() -> None:
+    made = component.evaluate.component_spec
+    kinds = {name: output.type for name, output in made.outputs.items()}
     assert kinds == {
-        "report": "system.HTML",
-        "summary": "system.Markdown",
-        "metrics": "system.Metrics",
-        "minority": "system.ClassificationMetrics",
-        "evaluation": "system.Dataset",
+        "report": "system.HTML@0.0.1",
+        "summary": "system.Markdown@0.0.1",
+        "metrics": "system.Metrics@0.0.1",
+        "minority": "system.ClassificationMetrics@0.0.1",
+        "evaluation": "system.Dataset@0.0.1",
+        "stage_uri": "String",
     }
-    assert set(made["outputDefinitions"]["parameters"]) == {"stage_uri"}
-    (executor,) = spec["deploymentSpec"]["executors"].values()
-    assert executor["container"]["image"] == f"prefopt:{importlib.metadata.version('prefopt')}"
-    assert "pip install" not in " ".join(executor["container"]["command"])
-
-
-def test_the_module_imports_kfp_and_the_standard_library_alone() -> None:
-    tree = ast.parse(SOURCE.read_text())
-    imported = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
-    imported += [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]
-    rooms = {name.partition(".")[0] for name in imported}
-    assert rooms <= {"kfp", *sys.stdlib_module_names}

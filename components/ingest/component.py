@@ -1,0 +1,31 @@
+"""KFP component: read preference data into canonical pairs, votes and images."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
+def ingest(
+    config: str,
+    run_dir: str,
+    data: Output[Dataset],
+    stage_uri: dsl.OutputPath(str),  # type: ignore[valid-type]
+    overrides: list[str] = [],  # noqa: B006 - KFP keeps the default in the compiled pipeline
+) -> None:
+    """Read all sources, check every row, and split by prompt.
+
+    config: the text of a config (YAML), or where it lies: a path or s3:// URI.
+    run_dir: the run directory, a path that all components share or an s3:// prefix.
+    overrides: KEY=VALUE, as the command line's --set.
+    stage_uri: the directory of the stage; `data` points to it, too.
+    """
+    from pathlib import Path
+
+    from prefopt.platform.stage import run_stage
+
+    done = run_stage("ingest", config, run_dir, overrides)
+    data.uri = done.uri
+    data.metadata.update(done.record)
+    Path(stage_uri).write_text(done.uri, encoding="utf-8")
