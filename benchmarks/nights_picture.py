@@ -30,10 +30,9 @@ def champions(told: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 def draw_rates(axes: Axes, told: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]] | None) -> None:
     """Each night's challenger with its interval, and the champion that results."""
-    days = [day["day"] for day in told]
     if full:
-        axes.step(days, [rate["value"] for rate in champions(full)], where="post", color=OTHER, linestyle="--")
-    axes.step(days, [rate["value"] for rate in champions(told)], where="post", color=LINE, linewidth=2)
+        axes.step(*_reign(full), where="post", color=OTHER, linestyle="--")
+    axes.step(*_reign(told), where="post", color=LINE, linewidth=2)
     for day in told:
         found = day["win_rate"]
         if found:
@@ -54,6 +53,12 @@ def draw_rates(axes: Axes, told: Sequence[dict[str, Any]], full: Sequence[dict[s
         for action in seen
     ]
     axes.legend(handles=handles, loc="lower right", frameon=False, fontsize=8)
+
+
+def _reign(told: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Days and the champion's win rates, the last of which holds a little longer, so that it is seen."""
+    days, rates = [day["day"] for day in told], [rate["value"] for rate in champions(told)]
+    return [*days, days[-1] + 0.5], [*rates, rates[-1]]
 
 
 def draw_work(axes: Axes, told: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]] | None) -> None:
