@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ class RayCluster:
     place: Path
     holder: int
     """The process whose network namespace is the cluster's."""
+    sessions: Path
+    """Ray's own files. A short path: sockets lie in it."""
     environment: dict[str, str] = field(default_factory=dict)
     head_raylet: int = 0
 
@@ -45,7 +48,7 @@ class RayCluster:
     def head(self, cpus: int) -> None:
         """The head, with the dashboard that takes jobs."""
         dashboard = ("--dashboard-host", "127.0.0.1", "--include-dashboard", "true")
-        self.start("--head", "--port", str(_PORT), "--temp-dir", str(self.place / "ray"), *dashboard, cpus=cpus)
+        self.start("--head", "--port", str(_PORT), "--temp-dir", str(self.sessions), *dashboard, cpus=cpus)
         (self.head_raylet,) = self.raylets()
 
     def worker(self, cpus: int) -> None:
@@ -124,7 +127,8 @@ def ray_cluster(place: Path) -> Iterator[RayCluster]:
         "OMP_NUM_THREADS": "1",
         "RAY_worker_niceness": "0",
     }
-    cluster = RayCluster(place, holder.pid, environment)
+    sessions = Path(tempfile.mkdtemp(prefix="ray-"))
+    cluster = RayCluster(place, holder.pid, sessions, environment)
     try:
         end = time.monotonic() + _SECONDS
         while os.readlink(f"/proc/{holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -139,3 +143,4 @@ def ray_cluster(place: Path) -> Iterator[RayCluster]:
         psutil.wait_procs(family, timeout=20)
         holder.kill()
         holder.wait()
+        shutil.rmtree(sessions, ignore_errors=True)
