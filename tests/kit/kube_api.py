@@ -17,6 +17,8 @@ import yaml
 NAMESPACE = "team"
 TOKEN = "token-of-the-tests"
 JOBS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs"
+QUEUES = f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{NAMESPACE}/localqueues"
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -54,6 +56,10 @@ class KubeApi:
         self.failing: list[tuple[str, str, int]] = []
         """Requests (method, path) that get this status; each entry is used up by one."""
         self.finalizers = False
+        self.denied: set[str] = set()
+        """Rights that access reviews deny, such as `delete ray.io/rayjobs` or `get /pods/log`."""
+        self.queues: dict[str, _Object] = {}
+        """Kueue's LocalQueues."""
         self.on_create: Callable[[_Object], None] = lambda job: None
         self._owned: dict[str, str] = {}
         self._version = 100
@@ -270,12 +276,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"kind": "PodList", "apiVersion": "v1", "items": self.api.pods(job)})
         elif asked.path.endswith("/log") and asked.path.split("/")[-2] in self.api.logs:
             self._stream(self.api.log(asked.path.split("/")[-2]))
+        elif asked.path.startswith(f"{QUEUES}/") and asked.path.rpartition("/")[2] in self.api.queues:
+            self._answer(200, self.api.queues[asked.path.rpartition("/")[2]])
         else:
             self._answer(404, _failure(404, "the server could not find the requested resource"))
 
     def do_POST(self) -> None:
         asked = self._noted()
         if self._is_refused(asked):
+            return
+        if asked.path == REVIEWS:
+            right = asked.body["spec"]["resourceAttributes"]
+            assert right["namespace"] == NAMESPACE
+            resource = "/".join(filter(None, [right["resource"], right.get("subresource")]))
+            allowed = f"{right['verb']} {right['group']}/{resource}" not in self.api.denied
+            self._answer(201, {**asked.body, "status": {"allowed": allowed}})
             return
         job = self.api.create(asked.body)
         name = asked.body["metadata"]["name"]
