@@ -35,21 +35,28 @@ def check(manifest: _Object) -> None:
 
 def problems(manifest: _Object) -> list[str]:
     """What is wrong with a RayJob that fits its schema, a phrase for each rule; empty if all is well."""
-    metadata, spec = manifest.get("metadata", {}), manifest.get("spec", {})
-    found = [
-        *_of_name(metadata.get("name", "")),
+    metadata = manifest.get("metadata", {})
+    return [
+        *name_problems(metadata.get("name", ""), MOST_CHARACTERS),
         *_of_labels(metadata.get("labels", {})),
-        *_of_submission(spec),
-        *_of_times(spec),
+        *job_problems(manifest.get("spec", {})),
     ]
+
+
+def job_problems(spec: _Object) -> Iterator[str]:
+    """What is wrong with the spec of a RayJob."""
+    yield from _of_submission(spec)
+    yield from _of_times(spec)
     if "rayClusterSpec" in spec:
-        found += _of_cluster(spec["rayClusterSpec"])
-    return found
+        yield from cluster_problems(spec["rayClusterSpec"])
+        if spec["rayClusterSpec"].get("authOptions", {}).get("enableK8sTokenAuth"):
+            yield "enableK8sTokenAuth, authentication by tokens of Kubernetes, is not for a RayJob"
 
 
-def _of_name(name: str) -> Iterator[str]:
-    if len(name) > MOST_CHARACTERS:
-        yield f"its name has {len(name)} characters, {MOST_CHARACTERS} at most are allowed"
+def name_problems(name: str, most: int) -> Iterator[str]:
+    """What is wrong with the name of one of KubeRay's objects, which may have so many characters."""
+    if len(name) > most:
+        yield f"its name has {len(name)} characters, {most} at most are allowed"
     if not _NAME.fullmatch(name):
         yield f"{name!r} is no RFC 1035 label: small letters, digits and dashes, a letter first"
 
@@ -102,28 +109,40 @@ def _of_times(spec: _Object) -> Iterator[str]:
         yield "deletionStrategy needs a feature gate of the operator, and we count on shutdownAfterJobFinishes"
 
 
-def _of_cluster(cluster: _Object) -> Iterator[str]:
-    head, workers = cluster.get("headGroupSpec", {}), cluster.get("workerGroupSpecs", [])
-    grows = cluster.get("enableInTreeAutoscaling", False)
+def cluster_problems(spec: _Object) -> Iterator[str]:
+    """What is wrong with the spec of a RayCluster."""
+    head, workers = spec.get("headGroupSpec", {}), spec.get("workerGroupSpecs", [])
+    grows = spec.get("enableInTreeAutoscaling", False)
+    if spec.get("autoscalerOptions") and not grows:
+        yield "autoscalerOptions are without effect: enableInTreeAutoscaling is not set"
+    if len({group.get("groupName") for group in workers}) < len(workers):
+        yield "two groups of workerGroupSpecs have one name"
     for name, group in [("head", head), *((group.get("groupName", "workers"), group) for group in workers)]:
-        if not group.get("template", {}).get("spec", {}).get("containers"):
-            yield f"{name} has no container"
-        started = group.get("rayStartParams", {})
-        if group.get("resources") and {"num-cpus", "num-gpus", "memory", "resources"} & set(started):
-            yield f"{name} has resources both in rayStartParams and under resources"
-        if "labels" in started:
-            yield f"{name} has labels in rayStartParams"
-        if group.get("suspend"):
-            yield f"{name} is a suspended group, which needs a feature gate of the operator"
-        if grows and _restart_policy(group) not in (None, "Never"):
-            yield f"{name} must have restartPolicy Never in a cluster that grows"
-    yield from _of_authentication(cluster)
+        yield from _of_group(name, group, grows)
+    for group in workers:
+        if not group.get("minReplicas", 0) <= group.get("replicas", 0) <= group.get("maxReplicas", 2**31 - 1):
+            yield f"replicas of {group.get('groupName')} are outside minReplicas and maxReplicas"
+    yield from _of_authentication(spec)
+
+
+def _of_group(name: str, group: _Object, grows: bool) -> Iterator[str]:
+    if not group.get("template", {}).get("spec", {}).get("containers"):
+        yield f"{name} has no container"
+    started = group.get("rayStartParams", {})
+    if group.get("resources") and {"num-cpus", "num-gpus", "memory", "resources"} & set(started):
+        yield f"{name} has resources both in rayStartParams and under resources"
+    if "labels" in started:
+        yield f"{name} has labels in rayStartParams"
+    if any(not isinstance(value, str) for value in started.values()):
+        yield f"a value in rayStartParams of {name} is not a string"
+    if group.get("suspend"):
+        yield f"{name} is a suspended group, which needs a feature gate of the operator"
+    if grows and _restart_policy(group) not in (None, "Never"):
+        yield f"{name} must have restartPolicy Never in a cluster that grows"
 
 
 def _of_authentication(cluster: _Object) -> Iterator[str]:
     options, ray = cluster.get("authOptions", {}), cluster.get("rayVersion", "")
-    if options.get("enableK8sTokenAuth"):
-        yield "authentication by tokens of Kubernetes is not for a RayJob"
     if options.get("mode") == "token":
         try:
             known = Version(ray) >= FIRST_RAY_WITH_TOKENS

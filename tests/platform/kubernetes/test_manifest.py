@@ -15,7 +15,8 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
+from jsonschema.protocols import Validator
 
 import prefopt
 from prefopt.cli.app import app
@@ -24,7 +25,7 @@ from prefopt.distributed.malloc import MALLOC_ENVIRONMENT
 from prefopt.platform.jobs import Job
 from prefopt.platform.kubernetes.manifest import Manifest, Owner, entrypoint, ray_job
 from prefopt.platform.kubernetes.rules import problems
-from tests.kit.crd import kuberay_schema
+from tests.kit.ray_schemas import ray_validator
 
 CONFIG = "s3://bucket/run/configs/0123456789ab.yaml"
 TRAIN = Job("nightly-train", ("train", CONFIG, "--run-dir", "s3://bucket/run"), {"prefopt.io/pipeline": "nightly"})
@@ -77,19 +78,17 @@ EVERY = [(job, values) for job in (TRAIN, SCORE) for values in ({}, FULL, QUEUED
 
 
 @pytest.fixture(scope="module")
-def schema() -> Draft202012Validator:
-    return Draft202012Validator(kuberay_schema("RayJob"))
+def schema() -> Validator:
+    return ray_validator("RayJob")
 
 
 @pytest.mark.parametrize(("job", "values"), EVERY)
-def test_the_manifest_fits_the_schema_of_the_operator(
-    schema: Draft202012Validator, job: Job, values: dict[str, Any]
-) -> None:
+def test_the_manifest_fits_the_schema_of_the_operator(schema: Validator, job: Job, values: dict[str, Any]) -> None:
     schema.validate(ray_job(job, config(**values), Owner("pod", "1-2")))
 
 
 @pytest.mark.parametrize("path", [("spec", "entryPoint"), ("spec", "rayClusterSpec", "headGroupSpec", "containers")])
-def test_the_schema_refuses_what_it_does_not_know(schema: Draft202012Validator, path: tuple[str, ...]) -> None:
+def test_the_schema_refuses_what_it_does_not_know(schema: Validator, path: tuple[str, ...]) -> None:
     manifest: Any = copy.deepcopy(ray_job(TRAIN, config()))
     place = manifest
     for key in path[:-1]:
