@@ -17,7 +17,7 @@ import yaml
 NAMESPACE = "team"
 TOKEN = "token-of-the-tests"
 JOBS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs"
-QUEUES = f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{NAMESPACE}/localqueues"
+QUEUES = f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{NAMESPACE}/localqueues"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from prefopt.platform.kubernetes.manifest import API_GROUP, API_VERSION, PLURAL,
 ROLE_FILE = "k8s/base"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_QUEUES = ("kueue.x-k8s.io", "v1beta1", "localqueues")
+_QUEUES = ("kueue.x-k8s.io", "v1beta2", "localqueues")
 RETRIES = 7
 """Of one request: for about a minute, which is how long a control plane may take to come back."""
 _BACKOFF_SECONDS = 0.5
