@@ -10,7 +10,7 @@ import typer
 
 from prefopt.config import RunConfig, load_config, load_text
 from prefopt.console import Reporter
-from prefopt.data.storage import Storage
+from prefopt.platform.configs import config_text
 from prefopt.stages.chain import Chain, StageOutcome
 from prefopt.stages.keys import STAGES, StageSpec
 
@@ -28,14 +28,8 @@ def configure(
 ) -> tuple[RunConfig, str]:
     """The config with what the options change, and the run directory."""
     changes = all_overrides(overrides, limit, ray_address)
-    config = load_text(_fetched(path), path, changes) if "://" in path else load_config(path, changes)
+    config = load_text(config_text(path), path, changes) if "://" in path else load_config(path, changes)
     return config, run_dir or f"runs/{config.name}"
-
-
-def _fetched(uri: str) -> str:
-    """The text of a config on an object store."""
-    directory, _, name = uri.rpartition("/")
-    return Storage(directory).read_bytes(name).decode(errors="replace")
 
 
 def all_overrides(overrides: list[str] | None, limit: int | None, ray_address: str | None) -> list[str]:

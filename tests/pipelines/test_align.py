@@ -35,7 +35,7 @@ def test_a_pipeline_makes_what_one_command_makes(tmp_path: Path, monkeypatch: py
 @pytest.mark.usefixtures("ray_session")
 def test_variants_are_runs_of_their_own_in_one_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
-    config = as_yaml(world_tree(tmp_path))
+    config = as_yaml(world_tree(tmp_path, score={"alpha": None, "panel": None}))
     variants = {"dpo": ["train.objective.name=dpo"], "ipo": ["train.objective.name=ipo"]}
     align(config=config, run_dir=str(tmp_path / "run"), variants=variants)
     found = {name: keys(tmp_path / "run" / "variants" / name) for name in variants}

@@ -27,6 +27,7 @@ def test_a_night_comes_to_a_decision_and_the_next_finds_nothing_to_do(
         world_tree(
             tmp_path,
             ingest={"sources": sources},
+            score={"alpha": None, "panel": None},
             train={"objective": {"name": "dpo"}},
             retrain={"min_pairs": 4},
             gate={"mode": "auto"},
