@@ -8,7 +8,10 @@ import typer
 from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
 from prefopt.cli.registry import registry
+from prefopt.cli.submit import submit
+from prefopt.cli.submit_kfp import schedule
 from prefopt.errors import PrefoptError
+from prefopt.platform.image import check_ray_version
 
 app = typer.Typer(
     help="Align text-to-image diffusion models with human preferences that are noisy and diverse.",
@@ -27,6 +30,8 @@ for _name, _help in retrain.STAGE_HELP.items():
 app.command()(retrain.promote)
 app.command()(retention.gc)
 app.command()(retention.forget)
+app.add_typer(submit, name="submit", help="Run a stage or a pipeline on a cluster.")
+app.command()(schedule)
 app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
 
 
@@ -36,6 +41,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("prefopt").setLevel(logging.INFO if debug else logging.WARNING)
     try:
+        check_ray_version()
         app(standalone_mode=True)
     except PrefoptError as error:
         if debug:

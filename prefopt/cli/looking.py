@@ -1,12 +1,24 @@
 """Commands that look and change nothing of a run: doctor, plan, leaderboard, verify, version."""
 
+import json
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from prefopt import __version__
-from prefopt.cli.common import AsJson, ConfigPath, Debug, Overrides, RayAddress, RunDir, configure, print_json
+from prefopt.cli.common import (
+    AsJson,
+    ConfigPath,
+    Debug,
+    Overrides,
+    RayAddress,
+    RunDir,
+    configure,
+    engine,
+    print_json,
+)
+from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError
 
 
@@ -17,20 +29,48 @@ def doctor(
     json_: AsJson = False,
     ray_address: RayAddress = None,
     start_ray: Annotated[bool, typer.Option("--start-ray", help="Try whether a local Ray starts.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look at the cluster of cluster.submit by a job.")] = False,
+    host: Annotated[str | None, typer.Option("--host", help="With --cluster: of Kubeflow Pipelines, too.")] = None,
+    token_file: Annotated[str | None, typer.Option("--token-file", help="With --host: holds its token.")] = None,
+    probe: Annotated[str | None, typer.Option("--probe", hidden=True)] = None,
     debug: Debug = False,
 ) -> None:
     """Say in words what is missing here: packages, memory, models, sources, places to write, Ray, GPUs."""
     from prefopt.doctor.examine import examine
     from prefopt.doctor.report import as_json, as_lines, count
 
+    if probe and config:
+        _probe(config, run_dir, set_, probe, debug)
+        return
     overrides = [*(set_ or []), *([f"cluster.address={ray_address}"] if ray_address else [])]
-    checks = list(examine(config, run_dir, overrides, start_ray=start_ray))
+    if cluster:
+        if config is None:
+            raise ConfigError("--cluster needs a CONFIG, whose cluster.submit names the cluster.")
+        from prefopt.platform.checkup import check_up
+
+        tree, place = configure(config, run_dir, overrides, None, None)
+        checks = list(check_up(tree, place, host, token_file, lambda line: typer.echo(line, err=True)))
+    else:
+        checks = list(examine(config, run_dir, overrides, start_ray=start_ray))
     if json_:
         print_json(as_json(checks))
     else:
         typer.echo("\n".join(as_lines(checks)))
     if count(checks, "problem"):
         raise typer.Exit(ConfigError.exit_code)
+
+
+def _probe(config: str, run_dir: str | None, set_: list[str] | None, answer: str, debug: bool) -> None:
+    """Look at the cluster in which this process is a job, and put what is found where the submitter reads it."""
+    from prefopt.doctor.probe import probe
+    from prefopt.doctor.report import as_json
+
+    tree, place = configure(config, run_dir, set_, None, None)
+    with engine(tree, debug) as start:
+        start()
+        found = list(probe({"run directory": place, "store": tree.store}))
+    directory, _, name = answer.rpartition("/")
+    Storage(directory).write_bytes(name, json.dumps(as_json(found)).encode())
 
 
 def plan(

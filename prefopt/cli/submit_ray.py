@@ -10,7 +10,7 @@ from prefopt.config import dump_config
 from prefopt.config.submit import RaySubmitConfig
 from prefopt.data.manifest import MANIFEST
 from prefopt.errors import ConfigError
-from prefopt.platform.jobs import Job, JobError, place_config
+from prefopt.platform.jobs import Job, JobError, job_name, place_config
 from prefopt.platform.places import settled
 from prefopt.platform.ray_jobs import RayJobsSubmitter
 from prefopt.stages.chain import Chain
@@ -40,9 +40,8 @@ def submit_ray(
         raise ConfigError(f"{stage!r} is no stage: choose one of {', '.join((*specs, WHOLE))}.")
     chain = Chain(tree, place, start_engine=lambda: None, progress=lambda *_: None, stages=specs)
     last = list(specs)[-1] if stage == WHOLE else stage
-    text = dump_config(tree)
-    arguments = (stage, place_config(text, place), "--run-dir", place)
-    job = Job(f"prefopt-{stage}-{chain.key(last)[:12]}", arguments)
+    arguments = (stage, place_config(dump_config(tree), place), "--run-dir", place)
+    job = Job(job_name(stage, chain.key(last), place), arguments)
     submitter = RayJobsSubmitter(RaySubmitConfig(kind="ray", address=ray_address))
     name = submitter.submit(job, _tell)
     manifest = None

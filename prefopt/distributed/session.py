@@ -6,6 +6,7 @@ import os
 import ray
 
 from prefopt.config.cluster import ClusterConfig
+from prefopt.distributed.malloc import MALLOC_ENVIRONMENT
 from prefopt.errors import ConfigError
 
 _QUIET = {
@@ -14,9 +15,6 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
 }
-_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""glibc keeps what a model frees for its next batch. Otherwise every batch of a CPU's model asks the kernel for new
-pages: 500,000 page faults for 16 images of a ViT-B, a tenth of its time."""
 
 
 def start_ray(cluster: ClusterConfig, *, verbose: bool) -> None:
@@ -28,7 +26,7 @@ def start_ray(cluster: ClusterConfig, *, verbose: bool) -> None:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     cpus = cluster.cpus or os.cpu_count() or 1
-    for name, value in (_MEMORY if verbose else _MEMORY | _QUIET).items():
+    for name, value in (MALLOC_ENVIRONMENT if verbose else MALLOC_ENVIRONMENT | _QUIET).items():
         os.environ.setdefault(name, value)  # workers of a local Ray inherit them
     if not address and cluster.workers * cluster.worker_cpus >= cpus + 1:
         raise ConfigError(

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prefopt.config.submit import RaySubmitConfig
-from prefopt.errors import ConfigError
 from prefopt.platform.jobs import Job, JobError, Tail
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class RayJobsSubmitter:
     or was stopped comes the next attempt, `<name>-2`."""
 
     def __init__(self, config: RaySubmitConfig) -> None:
-        """ConfigError if the address cannot be used or refuses the token."""
+        """JobError if nobody answers there, or the token is refused."""
         from ray.job_submission import JobSubmissionClient
 
         self._address = config.address
@@ -121,7 +120,7 @@ class RayJobsSubmitter:
         try:
             yield
         except AuthenticationError:
-            raise ConfigError(
+            raise JobError(
                 f"The Ray cluster at {self._address} refuses the token (401): set RAY_AUTH_MODE=token, and"
                 " RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN to the cluster's."
             ) from None

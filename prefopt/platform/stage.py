@@ -18,7 +18,7 @@ from prefopt.stages.keys import NIGHT, STAGES
 
 _ELSEWHERE = {
     "ray": "prefopt.platform.ray_jobs:RayJobsSubmitter",
-    "kubernetes": "prefopt.platform.rayjob:RayJobSubmitter",
+    "kubernetes": "prefopt.platform.kubernetes.rayjob:RayJobSubmitter",
 }
 
 
@@ -113,13 +113,19 @@ def run_command(
     return answer([command, place_config(dump_config(tree), place), *options, "--run-dir", place], tell)
 
 
-def _submitter(config: RunConfig, stage: str) -> Submitter:
+def submitter(config: RunConfig) -> Submitter:
+    """What runs jobs where `cluster.submit` says."""
     submit = config.cluster.submit
-    if submit.kind == "here" or stage not in submit.stages:
+    if submit.kind == "here":
         return HereSubmitter()
     module, _, name = _ELSEWHERE[submit.kind].partition(":")
     made: Submitter = getattr(importlib.import_module(module), name)(submit)
     return made
+
+
+def _submitter(config: RunConfig, stage: str) -> Submitter:
+    submit = config.cluster.submit
+    return HereSubmitter() if submit.kind == "here" or stage not in submit.stages else submitter(config)
 
 
 def _no_work() -> None:

@@ -1,0 +1,1 @@
+"""Pipelines, runs and schedules of Kubeflow Pipelines."""

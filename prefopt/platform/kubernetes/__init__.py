@@ -1,0 +1,1 @@
+"""Jobs as RayJobs, which the KubeRay operator gives clusters of their own."""

@@ -1,0 +1,118 @@
+"""A job as a RayJob (ray.io/v1): what the operator is asked to run. Pure: one job and config, one manifest."""
+
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from prefopt.config.kubernetes import KubernetesConfig, PreemptibleConfig
+from prefopt.platform.jobs import Job
+from prefopt.platform.kubernetes.pods import pod_template, submitter_template
+
+API_GROUP, API_VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+PREEMPTIBLE_STAGES = frozenset({"score"})
+_OBJECT_STORE_SHARE = 0.8
+_GIB = 1 << 30
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The pod with which the job is to vanish. It lies in the job's namespace."""
+
+    name: str
+    uid: str
+
+
+def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None) -> Manifest:
+    """The RayJob that runs `prefopt` with the job's arguments, without its namespace."""
+    preemptible = config.preemptible if job.arguments[:1] and job.arguments[0] in PREEMPTIBLE_STAGES else None
+    metadata: Manifest = {"name": job.name, "labels": _labels(job, config, preemptible)}
+    if owner:
+        metadata["ownerReferences"] = [_reference(owner)]
+    return {
+        "apiVersion": f"{API_GROUP}/{API_VERSION}",
+        "kind": KIND,
+        "metadata": metadata,
+        "spec": {
+            "submissionMode": "K8sJobMode",
+            "entrypoint": entrypoint(job),
+            "backoffLimit": 0,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": config.ttl_seconds,
+            "activeDeadlineSeconds": config.deadline_seconds,
+            "preRunningDeadlineSeconds": config.pre_running_seconds,
+            "submitterPodTemplate": submitter_template(config),
+            "rayClusterSpec": _cluster(config, preemptible),
+        },
+    }
+
+
+def entrypoint(job: Job) -> str:
+    """The command for a shell. It stands in the submitter's arguments, where Kubernetes itself reads $(NAME) as a
+    variable and $$ as one dollar."""
+    return shlex.join(["prefopt", *job.arguments]).replace("$", "$$")
+
+
+def _labels(job: Job, config: KubernetesConfig, preemptible: PreemptibleConfig | None) -> dict[str, str]:
+    labels = {**job.labels, "app.kubernetes.io/name": "prefopt", "app.kubernetes.io/managed-by": "prefopt"}
+    if config.queue:
+        labels[QUEUE_LABEL] = config.queue
+    priority = (preemptible.priority if preemptible else None) or config.priority
+    if priority:
+        labels[PRIORITY_LABEL] = priority
+    return labels
+
+
+def _reference(owner: Owner) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _cluster(config: KubernetesConfig, preemptible: PreemptibleConfig | None) -> Manifest:
+    number = config.workers.number
+    most = (preemptible.most if preemptible else None) or number
+    grows = most > number
+    head = pod_template(config, config.head, "ray-head", calls_kubernetes=grows)
+    worker = pod_template(config, config.workers, "ray-worker", preemptible=preemptible)
+    cluster: Manifest = {
+        "rayVersion": version("ray"),
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0", **_start_params(config.head.shared_memory_gb)},
+            "template": head,
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "workers",
+                "replicas": number,
+                "minReplicas": number,
+                "maxReplicas": most,
+                "rayStartParams": _start_params(config.workers.shared_memory_gb),
+                "template": worker,
+            }
+        ],
+    }
+    if config.auth == "token":
+        cluster["authOptions"] = {"mode": "token"}
+    if grows:
+        container = head["spec"]["containers"][0]
+        cluster["enableInTreeAutoscaling"] = True
+        cluster["autoscalerOptions"] = {
+            "securityContext": container["securityContext"],
+            "env": [{"name": "HOME", "value": "/tmp"}],
+            "volumeMounts": [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/tmp"],
+        }
+    return cluster
+
+
+def _start_params(shared_memory_gb: int) -> dict[str, str]:
+    return {"object-store-memory": str(int(shared_memory_gb * _GIB * _OBJECT_STORE_SHARE))}
