@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
-import ray
 import typer
 import yaml
 
 from prefopt.cli.app import app
+from tests.kit.ray_rules import broken_rules
+from tests.kit.ray_schemas import ray_validator
 
 EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
+KUBERNETES = "1.34"
 NAMES = ["retrain-cronjob", "retrain-raycronjob"]
 
 
@@ -79,14 +82,14 @@ def test_two_nights_of_a_cron_job_do_not_overlap() -> None:
     assert made["spec"]["concurrencyPolicy"] == "Forbid"
 
 
-def test_a_ray_cron_job_keeps_the_operator_s_rules() -> None:
+def test_the_api_server_takes_the_cron_job() -> None:
+    kubernetes_validate.validate(example("retrain-cronjob"), KUBERNETES, strict=True)
+
+
+def test_the_ray_cron_job_keeps_the_operator_s_rules() -> None:
+    assert broken_rules(example("retrain-raycronjob")) == []
+
+
+def test_the_api_server_takes_the_ray_cron_job() -> None:
     made = example("retrain-raycronjob")
-    assert (made["apiVersion"], made["kind"]) == ("ray.io/v1", "RayCronJob")
-    job = made["spec"]["jobTemplate"]
-    assert len(made["metadata"]["name"]) <= 36
-    assert len(made["spec"]["schedule"].split()) == 5
-    assert "TZ=" not in made["spec"]["schedule"]
-    assert job["submissionMode"] in ("K8sJobMode", "HTTPMode")
-    assert job["shutdownAfterJobFinishes"] is True
-    assert job["backoffLimit"] == 0
-    assert job["rayClusterSpec"]["rayVersion"] == ray.__version__
+    assert [f"{error.json_path}: {error.message}" for error in ray_validator(made["kind"]).iter_errors(made)] == []
