@@ -9,6 +9,7 @@ import pytest
 import ray
 import yaml
 from kfp import local
+from kfp.components import load_component_from_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +22,11 @@ def run_locally(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if ray.is_initialized():
         monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place), raise_on_error=True)
+
+
+def compiled(name: str) -> Any:
+    """A pipeline as it is committed and uploaded, to be called."""
+    return load_component_from_file(str(ROOT / "pipelines" / f"{name}.yaml"))
 
 
 def world_tree(place: Path, **branches: Any) -> dict[str, Any]:

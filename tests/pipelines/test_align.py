@@ -1,14 +1,13 @@
-"""Alignment as a pipeline, run whole by Kubeflow's local runner: judged by what lies in the end."""
+"""Alignment as a compiled pipeline, run whole by Kubeflow's local runner: judged by what lies in the end."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from pipelines.align import align
 from tests.kit.commands import run_command
 from tests.kit.data import fingerprint
-from tests.kit.pipelines import as_yaml, run_locally, world_tree
+from tests.kit.pipelines import as_yaml, compiled, run_locally, world_tree
 
 STAGES = {"ingest", "inject", "score", "card", "train", "evaluate"}
 
@@ -23,7 +22,7 @@ def keys(run: Path) -> dict[str, str]:
 def test_a_pipeline_makes_what_one_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path))
-    align(config=config, run_dir=str(tmp_path / "run"))
+    compiled("align")(config=config, run_dir=str(tmp_path / "run"))
     (tmp_path / "small.yaml").write_text(config)
     run_command("run", "small.yaml", "--run-dir", "whole", directory=tmp_path)
     assert keys(tmp_path / "run").keys() == STAGES
@@ -37,7 +36,7 @@ def test_variants_are_runs_of_their_own_in_one_leaderboard(tmp_path: Path, monke
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path, score={"alpha": None, "panel": None}))
     variants = {"dpo": ["train.objective.name=dpo"], "ipo": ["train.objective.name=ipo"]}
-    align(config=config, run_dir=str(tmp_path / "run"), variants=variants)
+    compiled("align")(config=config, run_dir=str(tmp_path / "run"), variants=variants)
     found = {name: keys(tmp_path / "run" / "variants" / name) for name in variants}
     for stage in STAGES - {"card"}:
         assert (found["dpo"][stage] == found["ipo"][stage]) is (stage in ("ingest", "inject", "score"))

@@ -1,15 +1,14 @@
-"""A night of retraining as a pipeline, run whole by Kubeflow's local runner: judged by what lies in the end."""
+"""A night of retraining as a compiled pipeline, run whole by Kubeflow's local runner: judged by what lies in the end."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from pipelines.retrain import retrain
 from prefopt.registry import Registry
 from prefopt.world.dataset import write_dataset
 from tests.kit.data import check_manifests
-from tests.kit.pipelines import as_yaml, run_locally, world_tree
+from tests.kit.pipelines import as_yaml, compiled, run_locally, world_tree
 
 NIGHT_STAGES = {"ingest", "inject", "score", "drift", "train", "evaluate", "gate"}
 
@@ -34,6 +33,7 @@ def test_a_night_comes_to_a_decision_and_the_next_finds_nothing_to_do(
         )
     )
     nights = tmp_path / "nights"
+    retrain = compiled("retrain")
     retrain(config=config, run_dir=str(nights))
     (record,) = Registry(str(nights / "registry")).history()
     assert record.action in ("promote", "reject")
