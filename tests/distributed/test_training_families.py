@@ -85,7 +85,14 @@ def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made.close()
 
 
-@pytest.mark.parametrize("zero", [0, *(pytest.param(zero, marks=pytest.mark.slow) for zero in (1, 2, 3))])
+@pytest.mark.parametrize(
+    "zero",
+    [
+        0,
+        *(pytest.param(zero, marks=[pytest.mark.slow, pytest.mark.matrix]) for zero in (1, 2)),
+        pytest.param(3, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("method", list(RATES))
 @pytest.mark.parametrize("family", list(TINY))
 def test_a_family_trains_in_a_mode_at_a_stage(lab: Lab, family: str, method: str, zero: int) -> None:

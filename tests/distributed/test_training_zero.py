@@ -63,7 +63,7 @@ def _options(zero: int) -> dict[str, Any]:
     return SHARDED if zero == 3 else {}
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero", [0, *(pytest.param(zero, marks=pytest.mark.matrix) for zero in (1, 2)), 3])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_annotators_are_the_averages_of_the_policy(lab: Lab, tmp_path: Path, method: str, zero: int) -> None:
     u = {"warmup": 1, "ema": {"slow": 0.9, "fast": 0.2, "ramp": False}}
@@ -94,7 +94,9 @@ def _average(history: list[dict[str, torch.Tensor]], decay: float) -> dict[str, 
     return {name: value.float() for name, value in average.items()}
 
 
-@pytest.mark.parametrize(("zero", "method"), [(1, "full"), (2, "full"), (3, "full"), (3, "lora")])
+@pytest.mark.parametrize(
+    ("zero", "method"), [(1, "full"), pytest.param(2, "full", marks=pytest.mark.matrix), (3, "full"), (3, "lora")]
+)
 def test_resumed_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, method: str) -> None:
     context = training_context(tmp_path / "whole", lab.config(zero, method=method))
     result = lab.group(zero).run_stage(context, **_options(zero))

@@ -19,26 +19,22 @@ def keys(run: Path) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_session")
-def test_a_pipeline_makes_what_one_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_are_what_one_command_makes_and_stand_in_one_leaderboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path))
-    compiled("align")(config=config, run_dir=str(tmp_path / "run"))
-    (tmp_path / "small.yaml").write_text(config)
-    run_command("run", "small.yaml", "--run-dir", "whole", directory=tmp_path)
-    assert keys(tmp_path / "run").keys() == STAGES
-    assert keys(tmp_path / "run") == keys(tmp_path / "whole")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_session")
-def test_variants_are_runs_of_their_own_in_one_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_locally(tmp_path / "kfp", monkeypatch)
-    config = as_yaml(world_tree(tmp_path, score={"alpha": None, "panel": None}))
-    variants = {"dpo": ["train.objective.name=dpo"], "ipo": ["train.objective.name=ipo"]}
+    variants = {"adaptive": [], "dpo": ["train.objective={name: dpo}"]}
     compiled("align")(config=config, run_dir=str(tmp_path / "run"), variants=variants)
     found = {name: keys(tmp_path / "run" / "variants" / name) for name in variants}
-    for stage in STAGES - {"card"}:
-        assert (found["dpo"][stage] == found["ipo"][stage]) is (stage in ("ingest", "inject", "score"))
+    shared = {stage for stage in STAGES - {"card"} if found["adaptive"][stage] == found["dpo"][stage]}
+    assert shared == {"ingest", "inject", "score"}
     (table,) = json.loads((tmp_path / "run" / "leaderboard.json").read_text())["tables"]
-    assert {(row["name"], row["training"]["objective"]) for row in table["rows"]} == {("dpo", "dpo"), ("ipo", "ipo")}
+    named = {(row["name"], row["training"]["objective"]) for row in table["rows"]}
+    assert named == {("adaptive", "adaptive_dpo"), ("dpo", "dpo")}
+
+    (tmp_path / "small.yaml").write_text(config)
+    run_command("run", "small.yaml", "--run-dir", "whole", directory=tmp_path)
+    whole = keys(tmp_path / "whole")
+    assert whole.keys() == STAGES
+    assert {**found["adaptive"], "card": keys(tmp_path / "run")["card"]} == whole

@@ -1,4 +1,4 @@
-"""A night of retraining as a compiled pipeline, run whole by Kubeflow's local runner: judged by what lies in the end."""
+"""A night of retraining as a compiled pipeline, run whole by Kubeflow's local runner: judged by what is there then."""
 
 import json
 from pathlib import Path
