@@ -24,17 +24,17 @@ def test_variants_are_what_one_command_makes_and_stand_in_one_leaderboard(
 ) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
     config = as_yaml(world_tree(tmp_path))
-    variants = {"adaptive": [], "dpo": ["train.objective={name: dpo}"]}
+    variants = {"plain": [], "ipo": ["train.objective={name: ipo}"]}
     compiled("align")(config=config, run_dir=str(tmp_path / "run"), variants=variants)
     found = {name: keys(tmp_path / "run" / "variants" / name) for name in variants}
-    shared = {stage for stage in STAGES - {"card"} if found["adaptive"][stage] == found["dpo"][stage]}
+    shared = {stage for stage in STAGES - {"card"} if found["plain"][stage] == found["ipo"][stage]}
     assert shared == {"ingest", "inject", "score"}
     (table,) = json.loads((tmp_path / "run" / "leaderboard.json").read_text())["tables"]
     named = {(row["name"], row["training"]["objective"]) for row in table["rows"]}
-    assert named == {("adaptive", "adaptive_dpo"), ("dpo", "dpo")}
+    assert named == {("plain", "dpo"), ("ipo", "ipo")}
 
     (tmp_path / "small.yaml").write_text(config)
     run_command("run", "small.yaml", "--run-dir", "whole", directory=tmp_path)
     whole = keys(tmp_path / "whole")
     assert whole.keys() == STAGES
-    assert {**found["adaptive"], "card": keys(tmp_path / "run")["card"]} == whole
+    assert {**found["plain"], "card": keys(tmp_path / "run")["card"]} == whole
