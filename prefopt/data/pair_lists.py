@@ -19,8 +19,8 @@ def write_pairs(directory: str, name: str, pairs: Iterable[str]) -> PairsConfig:
     """Write a list, and say where it lies."""
     storage, content = Storage(directory), encoded_pairs(pairs)
     storage.write_bytes(name, content)
-    place = storage.path(name) if storage.local else f"{storage.uri}/{name}"
-    return PairsConfig(place=place, sha256=hashlib.sha256(content).hexdigest(), pairs=content.count(b"\n"))
+    digest, count = hashlib.sha256(content).hexdigest(), content.count(b"\n")
+    return PairsConfig(place=storage.place(name), sha256=digest, pairs=count)
 
 
 def read_pairs(place: str, sha256: str | None = None) -> frozenset[str]:

@@ -54,6 +54,14 @@ class Storage:
             raise ValueError(f"path {relative!r} leaves {self.uri}")
         return "/".join([self._root, *[part for part in parts if part not in ("", ".")]])
 
+    def place(self, relative: str = "") -> str:
+        """What is inside, or the storage itself, by a name that does not depend on the working directory: a path from
+        the root, or a URI."""
+        if self.local:
+            return self.path(relative)
+        self.path(relative)
+        return f"{self.uri}/{relative}" if relative else self.uri
+
     def child(self, relative: str) -> "Storage":
         """The storage of a directory inside."""
         self.path(relative)

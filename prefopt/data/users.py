@@ -28,17 +28,12 @@ class User:
         return "://" in self.run or self.host == platform.node()
 
 
-def place_of(storage: Storage) -> str:
-    """A storage by a name that does not depend on the working directory."""
-    return storage.path("") if storage.local else storage.uri
-
-
 def note_user(store: Storage, run: Storage) -> None:
     """Note that a run works with a store."""
     host = platform.node() if run.local else ""
-    note = f"{USERS}/{digest(host, place_of(run))}.json"
+    note = f"{USERS}/{digest(host, run.place())}.json"
     if not store.exists(note):
-        store.write_bytes(note, json.dumps({"run": place_of(run), "host": host}).encode())
+        store.write_bytes(note, json.dumps({"run": run.place(), "host": host}).encode())
 
 
 def users(store: Storage) -> list[User]:

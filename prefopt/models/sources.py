@@ -155,7 +155,7 @@ def trained_weights(train: Storage, bases: Sequence[WeightsSource], name: str, f
     """What a finished train stage made. InputError, naming the field, if it is an adapter of none of `bases`."""
     manifest = read_manifest(train)
     model = train.child(_MODEL)
-    place, files = model.path("") if model.local else model.uri, _model_files(manifest)
+    place, files = model.place(), _model_files(manifest)
     if LORA_WEIGHTS not in files:
         pipeline = manifest.summary.get(PIPELINE)
         return WeightsSource(name, place, None, made_weights(manifest), pipeline=str(pipeline) if pipeline else None)

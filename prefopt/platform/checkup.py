@@ -111,9 +111,9 @@ def _seen_from_inside(config: RunConfig, run_dir: str, tell: Callable[[str], Non
     tree, place = settled(config, run_dir)
     name = f"prefopt-doctor-{secrets.token_hex(6)}"
     storage, found = Storage(place), f"doctor/{name}.json"
-    where = storage.path(found) if storage.local else f"{storage.uri}/{found}"
     try:
-        arguments = ("doctor", place_config(dump_config(tree), place), "--run-dir", place, "--probe", where)
+        known = place_config(dump_config(tree), place)
+        arguments = ("doctor", known, "--run-dir", place, "--probe", storage.place(found))
         submitter(tree).run(Job(name, arguments), tell)
         checks = [Check(**check) for check in json.loads(storage.read_bytes(found))["checks"]]
         storage.delete(found)

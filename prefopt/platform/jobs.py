@@ -68,4 +68,4 @@ def place_config(text: str, run_dir: str) -> str:
     storage = Storage(run_dir)
     name = f"configs/{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     storage.write_bytes(name, text.encode())
-    return storage.path(name) if storage.local else f"{storage.uri}/{name}"
+    return storage.place(name)

@@ -4,11 +4,12 @@ import os
 from typing import Any
 
 from prefopt.config import RunConfig, parse_config
-from prefopt.data.storage import Storage
 from prefopt.models.identity import with_absolute_places
 
 _READ = ("path", "images", "withdrawn", "cache")
 """Keys of files and directories that must be there."""
+_COLUMNS = "columns"
+"""Of tables: their names are no places, whatever they are called."""
 
 
 def settled(config: RunConfig, run_dir: str) -> tuple[RunConfig, str]:
@@ -25,8 +26,7 @@ def settled(config: RunConfig, run_dir: str) -> tuple[RunConfig, str]:
 
 def absolute(place: str) -> str:
     """A path from the root; a URI as it is."""
-    storage = Storage(place)
-    return storage.path("") if storage.local else storage.uri
+    return place if "://" in place else os.path.abspath(place)
 
 
 def _settle(node: Any) -> None:
@@ -34,5 +34,5 @@ def _settle(node: Any) -> None:
     for key, value in entries:
         if key in _READ and isinstance(value, str) and os.path.exists(value):
             node[key] = os.path.abspath(value)
-        else:
+        elif key != _COLUMNS:
             _settle(value)

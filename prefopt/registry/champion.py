@@ -22,8 +22,7 @@ def champion_of(run: str) -> Champion:
     key = _train_key(storage)
     if not key or not is_complete(_stage(storage, key), key):
         raise InputError(f"The run in {run} has no finished train stage: nothing of it can be promoted.")
-    place = storage.path("") if storage.local else storage.uri
-    return Champion(run=place, train=key, digest=made_weights(read_manifest(_stage(storage, key))))
+    return Champion(run=storage.place(), train=key, digest=made_weights(read_manifest(_stage(storage, key))))
 
 
 def promotable(run: str) -> Champion:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pyarrow.fs import FileInfo
 
 from prefopt.data.storage import Storage
-from prefopt.data.users import place_of
 from prefopt.errors import ConfigError
 from prefopt.registry import Record
 from prefopt.retention.runs import NOTES, Run
@@ -87,7 +86,7 @@ def kept_runs(
     for record in history:
         if record.action not in _NAMING or record.model is None:
             continue
-        place = place_of(Storage(record.model.run))
+        place = Storage(record.model.run).place()
         named_run = by_place.get(place) or _opened(record.model.run)
         if named_run is not None:
             by_place[place] = named_run

@@ -14,7 +14,7 @@ from pyarrow.fs import FileInfo
 from prefopt.config import parse_config
 from prefopt.data.manifest import MANIFEST, Manifest, read_manifest
 from prefopt.data.storage import Storage
-from prefopt.data.users import place_of, users
+from prefopt.data.users import users
 from prefopt.errors import ConfigError, InputError, PrefoptError
 from prefopt.stages.keys import COMPARISON, STAGES
 
@@ -62,7 +62,7 @@ class Run:
     @property
     def place(self) -> str:
         """The same for every way to name the run."""
-        return place_of(self.storage)
+        return self.storage.place()
 
     @cached_property
     def entries(self) -> dict[str, FileInfo]:
@@ -123,7 +123,7 @@ class Run:
             name = f"logs/{stage}/config.yaml"
             if name in self.entries:
                 found |= _models(self.storage.read_bytes(name).decode(errors="replace"), name)
-        return {place_of(Storage(place)) for place in found if _is_place(place)}
+        return {Storage(place).place() for place in found if _is_place(place)}
 
 
 def _models(text: str, name: str) -> set[str]:

@@ -205,7 +205,7 @@ class Night:
             stage(name)
         gate = stage("gate").storage
         decision = read_decision(gate)
-        place = gate.path(DECISION) if gate.local else f"{gate.uri}/{DECISION}"
+        place = gate.place(DECISION)
         action = self._action(decision)
         suspicious = action == "reject" and bool(advice.warnings)
         return NightOutcome(action, sentence(decision), plan.run_dir, seen, suspicious, decision, place)

@@ -52,7 +52,7 @@ def launch(job: TrainingJob, progress: Progress) -> list[str]:
         ),
         run_config=ray.train.RunConfig(
             name="ray-train",
-            storage_path=_absolute(job),
+            storage_path=job.logs.place(),
             failure_config=FailureConfig(max_failures=train.max_failures),
         ),
     )
@@ -110,10 +110,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = getattr(error, "cause", None) or error.__cause__
-
-
-def _absolute(job: TrainingJob) -> str:
-    return job.logs.path("") if job.logs.local else job.logs.uri
 
 
 @contextmanager
