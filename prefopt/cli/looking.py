@@ -31,6 +31,7 @@ def doctor(
     start_ray: Annotated[bool, typer.Option("--start-ray", help="Try whether a local Ray starts.")] = False,
     cluster: Annotated[bool, typer.Option("--cluster", help="Look at the cluster of cluster.submit by a job.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="With --cluster: of Kubeflow Pipelines, too.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", help="With --host: yours there.")] = None,
     token_file: Annotated[str | None, typer.Option("--token-file", help="With --host: holds its token.")] = None,
     probe: Annotated[str | None, typer.Option("--probe", hidden=True)] = None,
     debug: Debug = False,
@@ -46,10 +47,11 @@ def doctor(
     if cluster:
         if config is None:
             raise ConfigError("--cluster needs a CONFIG, whose cluster.submit names the cluster.")
-        from prefopt.platform.checkup import check_up
+        from prefopt.platform.checkup import Pipelines, check_up
 
         tree, place = configure(config, run_dir, overrides, None, None)
-        checks = list(check_up(tree, place, host, token_file, lambda line: typer.echo(line, err=True)))
+        pipelines = Pipelines(host, namespace, token_file) if host else None
+        checks = list(check_up(tree, place, pipelines, lambda line: typer.echo(line, err=True)))
     else:
         checks = list(examine(config, run_dir, overrides, start_ray=start_ray))
     if json_:

@@ -1,29 +1,27 @@
 """`prefopt submit kfp` and `prefopt schedule`: pipelines on Kubeflow Pipelines."""
 
 import hashlib
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from prefopt.cli.common import AsJson, ConfigPath, Debug, Overrides, configure, print_json
-from prefopt.config import RunConfig, dump_config, load_text
+from prefopt.config import RunConfig, dump_config
 from prefopt.data.ids import canonical_hash
 from prefopt.errors import ConfigError
 from prefopt.platform.kubeflow.cron import EXAMPLE, checked_cron
 from prefopt.platform.kubeflow.package import Package, read_package
+from prefopt.platform.places import check_shared
+from prefopt.platform.variants import planned_variants
 
 if TYPE_CHECKING:
     from prefopt.platform.kubeflow.client import Kubeflow, Work
 
 EXPERIMENT = "prefopt"
-TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
-"""As in kfp: where pods find the token of their service account."""
 _DIGITS, _PLACE_DIGITS = 12, 6
 
 Host = Annotated[
@@ -74,14 +72,14 @@ def submit_kfp(
     debug: Debug = False,
 ) -> None:
     """Run a pipeline on Kubeflow Pipelines, or watch the same run where it has not ended."""
-    from prefopt.platform.kubeflow.client import RunError
+    from prefopt.platform.kubeflow.client import RunError, connect
 
     if timeout is not None and not wait:
         raise ConfigError("--timeout says how long to wait: give --wait, too.")
     package = read_package(pipeline)
     tree, parameters = _parameters(config, run_dir, set_, variant, param, package)
     content = canonical_hash([package.version, parameters])[:_DIGITS]
-    client = _client(host, namespace, token_file)
+    client = connect(host, namespace, token_file)
     work = _work(client, package, parameters, experiment, service_account)
     run = client.start(replace(work, name=name or f"{package.pipeline}-{tree.name}-{content}"))
     record = {"run_id": run.run_id, "url": run.url, "created": run.created, "version": package.version}
@@ -118,12 +116,13 @@ def schedule(
     debug: Debug = False,
 ) -> None:
     """Retrain by a schedule of Kubeflow Pipelines; again with other content, it replaces the schedule."""
+    from prefopt.platform.kubeflow.client import connect
     from prefopt.platform.kubeflow.schedule import schedule_runs
 
     times, package = checked_cron(cron), read_package(pipeline)
     tree, parameters = _parameters(config, run_dir, set_, None, param, package)
     place = hashlib.sha256(str(run_dir).encode()).hexdigest()[:_PLACE_DIGITS]
-    client = _client(host, namespace, token_file)
+    client = connect(host, namespace, token_file)
     work = _work(client, package, parameters, experiment, service_account)
     work = replace(work, name=name or f"{package.pipeline}-{tree.name}-{place}")
     made = schedule_runs(client, work, times)
@@ -138,13 +137,6 @@ def schedule(
         "kept": f"Nothing to do: {work.name} is scheduled like this already",
     }
     typer.echo(f"{said[made.action]}: {made.url}")
-
-
-def _client(host: str, namespace: str | None, token_file: str | None) -> "Kubeflow":
-    from prefopt.platform.kubeflow.client import connect
-
-    token = None if token_file else os.environ.get("KF_PIPELINES_TOKEN")
-    return connect(host, namespace, token, token_file or (None if token else os.environ.get(TOKEN_PATH)))
 
 
 def _work(
@@ -171,21 +163,27 @@ def _parameters(
     package: Package,
 ) -> tuple[RunConfig, dict[str, Any]]:
     """The config, checked with all overrides, and what the pipeline is started with, checked against the package."""
-    if not run_dir or not ("://" in run_dir or Path(run_dir).is_absolute()):
-        raise ConfigError(
-            f"--run-dir {run_dir or 'is missing'}: pods need one that they all can read and write: an s3:// prefix, or"
-            " the absolute path of a volume that they share."
-        )
+    if not run_dir:
+        raise ConfigError("--run-dir is missing: pods need one that they all read and write, such as an s3:// prefix.")
     tree, _ = configure(path, run_dir, overrides, None, None)
-    text, split = dump_config(tree), dict(_variant(variant) for variant in variants or [])
-    for name, changes in split.items():
-        load_text(text, f"{path} with --variant {name}", changes)
+    check_shared(tree, run_dir)
+    text, split = dump_config(tree), _variants(variants or [])
+    planned_variants(text, run_dir, split)
     parameters: dict[str, Any] = {"config": text, "run_dir": run_dir}
     if split or "variants" in package.parameters:
         parameters["variants"] = split
     parameters |= dict(_parameter(text) for text in further or [])
     package.check(parameters)
     return tree, parameters
+
+
+def _variants(given: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, changes in map(_variant, given):
+        if name in found:
+            raise ConfigError(f"--variant {name}: two variants have this name.")
+        found[name] = changes
+    return found
 
 
 def _variant(given: str) -> tuple[str, list[str]]:

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from prefopt.cli.common import AsJson, ConfigPath, Debug, Limit, Overrides, RunDir, configure, print_json
-from prefopt.config import dump_config
 from prefopt.config.submit import RaySubmitConfig
 from prefopt.data.manifest import MANIFEST
 from prefopt.errors import ConfigError
-from prefopt.platform.jobs import Job, JobError, job_name, place_config
+from prefopt.platform.jobs import Job, JobError, job_name, place_config, submitted_text
 from prefopt.platform.places import settled
 from prefopt.platform.ray_jobs import RayJobsSubmitter
 from prefopt.stages.chain import Chain
@@ -24,7 +23,9 @@ def submit_ray(
     config: ConfigPath,
     ray_address: Annotated[
         str,
-        typer.Option("--ray-address", envvar="RAY_ADDRESS", help="The dashboard's, for example http://head:8265."),
+        typer.Option(
+            "--ray-address", envvar="RAY_API_SERVER_ADDRESS", help="The dashboard's, for example http://head:8265."
+        ),
     ],
     run_dir: RunDir = None,
     set_: Overrides = None,
@@ -40,10 +41,10 @@ def submit_ray(
         raise ConfigError(f"{stage!r} is no stage: choose one of {', '.join((*specs, WHOLE))}.")
     chain = Chain(tree, place, start_engine=lambda: None, progress=lambda *_: None, stages=specs)
     last = list(specs)[-1] if stage == WHOLE else stage
-    arguments = (stage, place_config(dump_config(tree), place), "--run-dir", place)
+    arguments = (stage, place_config(submitted_text(tree), place), "--run-dir", place)
     job = Job(job_name(stage, chain.key(last), place), arguments)
     submitter = RayJobsSubmitter(RaySubmitConfig(kind="ray", address=ray_address))
-    name = submitter.submit(job, _tell)
+    name = submitter.submit(job, _tell, done=chain.is_done(last))
     manifest = None
     if wait:
         _watched(submitter, name)

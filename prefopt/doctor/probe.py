@@ -78,7 +78,9 @@ def check_nodes(nodes: Sequence[Node], silent: int) -> Check:
     name = "nodes"
     if silent:
         return problem(
-            name, f"{silent} nodes gave no answer within {_SECONDS:g} s.", "Look at their pods: kubectl describe pod."
+            name,
+            f"{silent} of {silent + len(nodes)} nodes gave no answer within {_SECONDS:g} s.",
+            "They are gone, or run an image without this prefopt: kubectl describe pod, and use one image.",
         )
     mine = _versions()
     wrong = sorted(
@@ -149,7 +151,17 @@ def _ask_nodes(alive: Sequence[dict[str, Any]]) -> tuple[list[Node], int]:
         for node in alive
     ]
     done, waiting = ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
-    return ray.get(done), len(waiting)
+    answers = [_answer(one) for one in done]
+    return [node for node in answers if node], len(waiting) + answers.count(None)
+
+
+def _answer(asked: Any) -> Node | None:
+    """None if the node is gone, or has no prefopt that understands the question."""
+    try:
+        found: Node = ray.get(asked)
+    except ray.exceptions.RayError:
+        return None
+    return found
 
 
 def _look() -> Node:

@@ -3,14 +3,15 @@
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from prefopt.config import RunConfig, dump_config
+from prefopt.config import RunConfig
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.config.submit import HereConfig
 from prefopt.data.storage import Storage
 from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.errors import PrefoptError
-from prefopt.platform.jobs import Job, JobError, place_config
+from prefopt.platform.jobs import Job, JobError, place_config, submitted_text
 from prefopt.platform.kubernetes.api import Kube, KubeError
 from prefopt.platform.places import settled
 from prefopt.platform.stage import submitter
@@ -23,13 +24,22 @@ RIGHTS: Mapping[str, Sequence[str]] = {
 """What a component's service account does, as in k8s/base: verbs by resource."""
 
 
+@dataclass(frozen=True)
+class Pipelines:
+    """Where Kubeflow Pipelines is, and who asks it."""
+
+    host: str
+    namespace: str | None = None
+    token_file: str | None = None
+
+
 def check_up(
-    config: RunConfig, run_dir: str, host: str | None, token_file: str | None, tell: Callable[[str], None]
+    config: RunConfig, run_dir: str, pipelines: Pipelines | None, tell: Callable[[str], None]
 ) -> Iterator[Check]:
     """All checks, of the cluster that `cluster.submit` names. Lines of the job's log go to `tell`."""
     submit = config.cluster.submit
-    if host:
-        yield check_kubeflow(host, token_file)
+    if pipelines:
+        yield check_kubeflow(pipelines)
     if isinstance(submit, HereConfig):
         yield problem(
             "cluster", "cluster.submit.kind is here, so no cluster is named.", "Set it to ray or to kubernetes."
@@ -71,12 +81,15 @@ def check_queue(kube: Kube, queue: str) -> Check:
     try:
         found = kube.queue(queue)
     except KubeError as error:
-        return problem(name, str(error), "Install Kueue, or leave cluster.submit.queue out.")
+        if error.status == 403:
+            told = f"This account may not look at LocalQueue {queue} in namespace {kube.namespace} (403)."
+            return warning(name, told, "Jobs may go through all the same. To see the queue, get localqueues is needed.")
+        return problem(name, str(error), "Look at Kueue, or leave cluster.submit.queue out.")
     if found is None:
         return problem(
             name,
-            f"There is no LocalQueue {queue} in namespace {kube.namespace}.",
-            "Apply k8s/overlays/kueue, or correct cluster.submit.queue.",
+            f"There is no LocalQueue {queue} in namespace {kube.namespace}, or no Kueue that serves v1beta2.",
+            "Install Kueue, apply k8s/overlays/kueue, or correct cluster.submit.queue.",
         )
     status = found.get("status", {})
     active: dict[str, str] = next((one for one in status.get("conditions", []) if one.get("type") == "Active"), {})
@@ -95,15 +108,15 @@ def check_queue(kube: Kube, queue: str) -> Check:
     )
 
 
-def check_kubeflow(host: str, token_file: str | None) -> Check:
+def check_kubeflow(pipelines: Pipelines) -> Check:
     """Whether Kubeflow Pipelines answers and takes the token."""
     from prefopt.platform.kubeflow.client import connect
 
     try:
-        connect(host, None, None, token_file)
+        connect(pipelines.host, pipelines.namespace, pipelines.token_file)
     except PrefoptError as error:
         return problem("pipelines", str(error), "Pipelines cannot be submitted there.")
-    return ok("pipelines", f"Kubeflow Pipelines answers at {host}.")
+    return ok("pipelines", f"Kubeflow Pipelines answers at {pipelines.host}.")
 
 
 def _seen_from_inside(config: RunConfig, run_dir: str, tell: Callable[[str], None]) -> Iterator[Check]:
@@ -112,7 +125,7 @@ def _seen_from_inside(config: RunConfig, run_dir: str, tell: Callable[[str], Non
     name = f"prefopt-doctor-{secrets.token_hex(6)}"
     storage, found = Storage(place), f"doctor/{name}.json"
     try:
-        known = place_config(dump_config(tree), place)
+        known = place_config(submitted_text(tree), place)
         arguments = ("doctor", known, "--run-dir", place, "--probe", storage.place(found))
         submitter(tree).run(Job(name, arguments), tell)
         checks = [Check(**check) for check in json.loads(storage.read_bytes(found))["checks"]]

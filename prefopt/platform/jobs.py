@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from prefopt.config import RunConfig, dump_config
 from prefopt.data.ids import digest
 from prefopt.data.storage import Storage
 from prefopt.errors import PrefoptError
@@ -61,6 +62,12 @@ class Tail:
 def job_name(stage: str, key: str, run_dir: str) -> str:
     """The name of a stage's job: it follows from what the stage will do (its key), and where."""
     return f"prefopt-{stage}-{digest(key, run_dir)[:12]}"
+
+
+def submitted_text(config: RunConfig) -> str:
+    """A config as a job gets it: whatever Ray the job finds itself in is the one to use."""
+    cluster = config.cluster.model_copy(update={"address": None})
+    return dump_config(config.model_copy(update={"cluster": cluster}))
 
 
 def place_config(text: str, run_dir: str) -> str:

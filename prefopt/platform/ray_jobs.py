@@ -5,7 +5,7 @@ import itertools
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from prefopt.config.submit import RaySubmitConfig
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 _POLL_SECONDS = 1.0
+_SILENT_SECONDS = 300.0
+"""Of one connection to the log, which is read again from its start then: it may be dead without saying so."""
 _PATIENCE = 30
 """Polls in a row that may find no cluster before a job is given up."""
 
 
 class RayJobsSubmitter:
-    """Submits jobs under their names. One that is pending, running or has succeeded is watched; after one that failed
-    or was stopped comes the next attempt, `<name>-2`."""
+    """Submits jobs under their names. One that is pending or running is watched; after one that has ended comes the
+    next attempt, `<name>-2`."""
 
     def __init__(self, config: RaySubmitConfig) -> None:
         """JobError if nobody answers there, or the token is refused."""
@@ -35,8 +37,9 @@ class RayJobsSubmitter:
         """Submit it, or find it, and watch it to its end. Raises JobError with the driver's own exit code."""
         self.watch(self.submit(job, tell), tell)
 
-    def submit(self, job: Job, tell: Callable[[str], None]) -> str:
-        """The id of the attempt that is to be watched."""
+    def submit(self, job: Job, tell: Callable[[str], None], *, done: bool = False) -> str:
+        """The id of the attempt that is to be watched. If what the job makes is there (`done`), a success counts, and
+        its log is told again; else it proves nothing, and the job runs once more."""
         from ray.job_submission import JobStatus
 
         for attempt in itertools.count(1):
@@ -44,21 +47,25 @@ class RayJobsSubmitter:
             found = self._find(name)
             if found is None:
                 return self._start(name, job, tell)
-            if found.status not in (JobStatus.FAILED, JobStatus.STOPPED):
+            if not found.status.is_terminal() or (done and found.status == JobStatus.SUCCEEDED):
                 tell(f"Job {name} is there already ({found.status.lower()}): watching it.")
                 return name
         raise AssertionError
 
     def watch(self, name: str, tell: Callable[[str], None]) -> None:
         """Pass on its log, then say how it ended. Raises JobError unless it succeeded."""
+        from aiohttp import ClientError
+        from ray.exceptions import AuthenticationError
+
         tail = Tail(tell)
         reader, misses = _Lines(tail), 0
         while True:
             try:
-                asyncio.run(self._follow(name, reader))
+                with suppress(TimeoutError):
+                    asyncio.run(asyncio.wait_for(self._follow(name, reader), _SILENT_SECONDS))
                 found = self._client.get_job_info(name)
                 misses = 0
-            except (TimeoutError, OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, AuthenticationError, ClientError) as error:
                 misses += 1
                 if misses > _PATIENCE:
                     raise JobError(
@@ -94,7 +101,7 @@ class RayJobsSubmitter:
             try:
                 return self._client.get_job_info(name)
             except RuntimeError as error:
-                if "404" in str(error):
+                if "status code 404" in str(error):
                     return None
                 raise JobError(f"The Ray cluster at {self._address} does not tell of job {name}: {error}") from None
 

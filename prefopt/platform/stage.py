@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefopt.config import RunConfig, dump_config
+from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.data.manifest import MANIFEST, Manifest
 from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError
 from prefopt.platform.configs import given_config
 from prefopt.platform.here import HereSubmitter, answer, say
-from prefopt.platform.jobs import Job, JobError, Submitter, job_name, place_config
-from prefopt.platform.places import settled
+from prefopt.platform.image import check_ray_version
+from prefopt.platform.jobs import Job, JobError, Submitter, job_name, place_config, submitted_text
+from prefopt.platform.places import check_shared, settled
 from prefopt.stages.chain import Chain
 from prefopt.stages.keys import NIGHT, STAGES
 
@@ -67,16 +69,18 @@ def run_stage(
     run_dir: str,
     overrides: Sequence[str] = (),
     *,
-    name: str | None = None,
     tell: Callable[[str], None] = say,
 ) -> DoneStage:
     """Run a stage of a run or of a night, unless it is done, where `cluster.submit` says.
 
-    `config` is YAML, or the path or URI where it lies; `overrides` are KEY=VALUE; `name` is the job's, which otherwise
-    follows from the stage's key and the run directory. Raises ConfigError and InputError for what the stage cannot run
-    with, JobError if its job fails or leaves no manifest.
+    `config` is YAML, or the path or URI where it lies; `overrides` are KEY=VALUE. Raises ConfigError and InputError for
+    what the stage cannot run with, JobError if its job fails or leaves no manifest.
     """
-    tree, place = settled(given_config(config, overrides), run_dir)
+    check_ray_version()
+    given = given_config(config, overrides)
+    if given.cluster.submit.kind != "here":
+        check_shared(given, run_dir)
+    tree, place = settled(given, run_dir)
     specs = NIGHT if tree.night else STAGES
     if stage not in specs:
         owner = "a night: prefopt retrain writes its config, night.yaml" if stage in NIGHT else "a run"
@@ -85,9 +89,9 @@ def run_stage(
     skipped = chain.is_done(stage)
     if not skipped:
         chain.context(stage)  # a missing parent is told before anything is submitted
-        arguments = (stage, place_config(dump_config(tree), place), "--run-dir", place)
+        arguments = (stage, place_config(submitted_text(tree), place), "--run-dir", place)
         labels = {"app.kubernetes.io/name": "prefopt", "app.kubernetes.io/component": stage}
-        job = Job(name or job_name(stage, chain.key(stage), place), arguments, labels)
+        job = Job(job_name(stage, chain.key(stage), place), arguments, labels)
         _submitter(tree, stage).run(job, tell)
         if not chain.is_done(stage):
             raise JobError(
@@ -125,7 +129,22 @@ def submitter(config: RunConfig) -> Submitter:
 
 def _submitter(config: RunConfig, stage: str) -> Submitter:
     submit = config.cluster.submit
-    return HereSubmitter() if submit.kind == "here" or stage not in submit.stages else submitter(config)
+    if submit.kind == "here" or stage not in submit.stages:
+        return HereSubmitter()
+    if submit.kind == "kubernetes" and stage == "train":
+        check_fits(config, submit)
+    return submitter(config)
+
+
+def check_fits(config: RunConfig, submit: KubernetesConfig) -> None:
+    """ConfigError if training wants more GPUs than the job's cluster will have: it would wait for them for ever."""
+    wanted, there = config.train.workers * config.cluster.worker_gpus, submit.workers.number * submit.workers.gpus
+    if wanted > there:
+        raise ConfigError(
+            f"train.workers {config.train.workers} x cluster.worker_gpus {config.cluster.worker_gpus:g} are more than"
+            f" the {there} GPUs of cluster.submit.workers ({submit.workers.number} x {submit.workers.gpus}): training"
+            " would wait for them for ever. Raise workers.number or workers.gpus, or lower train.workers."
+        )
 
 
 def _no_work() -> None:

@@ -1,5 +1,6 @@
 """Kubeflow Pipelines: pipelines and their versions, and runs. kfp is imported by `connect`."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ from prefopt.platform.kubeflow.package import Package
 if TYPE_CHECKING:
     from prefopt.platform.kubeflow.session import Session
 
+TOKEN = "KF_PIPELINES_TOKEN"
+TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
+"""As in kfp: where pods find the token of their service account."""
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "SKIPPED", "FAILED", "CANCELED")
 EVERY = 5.0
@@ -88,9 +92,11 @@ class RunError(PrefoptError):
         self.state = state
 
 
-def connect(host: str, namespace: str | None, token: str | None, token_file: str | None) -> "Kubeflow":
-    """A client of the host. Raises ConfigError for a bad address or token or without kfp, KfpError if it cannot be
-    asked."""
+def connect(host: str, namespace: str | None, token_file: str | None) -> "Kubeflow":
+    """A client of the host, with the token of a file, else of KF_PIPELINES_TOKEN, else of the pod's service account.
+
+    Raises ConfigError for a bad address or token or without kfp, KfpError if the host cannot be asked.
+    """
     try:
         check_url("--host", host)
     except ValueError as error:
@@ -103,9 +109,12 @@ def connect(host: str, namespace: str | None, token: str | None, token_file: str
         raise ConfigError(
             f"Kubeflow Pipelines needs the package {error.name}: pip install 'prefopt[kubeflow]'."
         ) from None
-    if token is not None and token_file is None:
-        token = checked_token(token.strip(), "KF_PIPELINES_TOKEN")
-    return Kubeflow(Session(host.rstrip("/"), namespace, None if token_file else token, token_file))
+    token = None if token_file else os.environ.get(TOKEN)
+    if token is not None:
+        token = checked_token(token.strip(), TOKEN)
+    else:
+        token_file = token_file or os.environ.get(TOKEN_PATH)
+    return Kubeflow(Session(host.rstrip("/"), namespace, token, token_file))
 
 
 class Kubeflow:

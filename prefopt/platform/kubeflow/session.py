@@ -207,8 +207,18 @@ class Session:
     def _clean(self, said: str) -> str:
         """Others' words on one line, without a token that they may repeat."""
         said = re.sub(r"(?i)bearer\s+[^\s\"']+", "Bearer ***", said)
-        said = said.replace(self._secret, "***") if self._secret else said
+        for secret in filter(None, (self._secret, self._renewed())):
+            said = said.replace(secret, "***")
         return " ".join(said.split())[:_SHOWN].rstrip(".")
+
+    def _renewed(self) -> str | None:
+        """The token that the file holds by now."""
+        if self._file is None:
+            return None
+        try:
+            return token_in(self._file)
+        except ConfigError:
+            return None
 
 
 def token_in(path: str) -> str:

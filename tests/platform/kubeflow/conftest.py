@@ -34,7 +34,7 @@ def prefopt(
         monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
     write_parquet(tmp_path / "x.parquet", distinct(2))
     (tmp_path / "my.yaml").write_text(
-        yaml.safe_dump(config_tree(tmp_path, [{"kind": "pickapic", "path": "x.parquet"}]))
+        yaml.safe_dump(config_tree(tmp_path, [{"kind": "pickapic", "path": str(tmp_path / "x.parquet")}]))
     )
     shutil.copytree(compiled, tmp_path / "pipelines")
 

@@ -319,11 +319,14 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--param", "rounds"), "write NAME=VALUE"),
         (("--pipeline", "alien"), "pipelines/alien.yaml"),
         (("--set", "train.stepz=1"), "unknown key 'train.stepz'"),
-        (("--variant", "one: train.stepz=1"), "my.yaml with --variant one: unknown key 'train.stepz'"),
+        (("--variant", "one: train.stepz=1"), "variant one: the config: unknown key 'train.stepz'"),
         (("--variant", "one: 'seed=1"), "No closing quotation"),
         (("--variant", "seed=1"), "write 'NAME: KEY=VALUE ...'"),
+        (("--variant", "one: seed=1", "--variant", "one: seed=2"), "--variant one: two variants have this name"),
+        (("--variant", "../one: seed=1"), "variant '../one': a name has letters"),
+        (("--set", "store=runs/store"), "store runs/store: pods need places that they all see"),
         (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
-        (("--run-dir", "runs/mine"), "--run-dir runs/mine: pods need one that they all can read"),
+        (("--run-dir", "runs/mine"), "run directory runs/mine: pods need places that they all see"),
     ],
 )
 def test_a_wrong_command_sends_nothing(submit: Prefopt, api: KfpApi, more: tuple[str, ...], said: str) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from prefopt.config import RunConfig
 from prefopt.doctor.report import Check
-from prefopt.platform.checkup import check_queue, check_rights, check_up
+from prefopt.platform.checkup import Pipelines, check_queue, check_rights, check_up
 from prefopt.platform.kubernetes.api import Kube
 from tests.kit.data import small_config
-from tests.kit.kube_api import REVIEWS, KubeApi
+from tests.kit.kube_api import QUEUES, REVIEWS, KubeApi
 
 
 @pytest.fixture
@@ -80,11 +80,19 @@ def test_a_queue_in_use_says_how_much(api: KubeApi, kube: Kube) -> None:
 
 def test_a_missing_queue_is_named(kube: Kube) -> None:
     found = check_queue(kube, "gpus")
-    assert (found.state, found.found) == ("problem", "There is no LocalQueue gpus in namespace team.")
+    assert found.state == "problem"
+    assert found.found.startswith("There is no LocalQueue gpus in namespace team")
+
+
+def test_a_queue_that_may_not_be_looked_at_is_no_problem(api: KubeApi, kube: Kube) -> None:
+    api.refused["GET", f"{QUEUES}/gpus"] = (403, 'localqueues "gpus" is forbidden: cannot get')
+    found = check_queue(kube, "gpus")
+    assert (found.state, "may not look at LocalQueue gpus" in found.found) == ("warning", True)
 
 
 def look(config: RunConfig, place: Path, host: str | None = None) -> dict[str, Check]:
-    found: Iterator[Check] = check_up(config, str(place / "run"), host, None, lambda line: None)
+    pipelines = Pipelines(host) if host else None
+    found: Iterator[Check] = check_up(config, str(place / "run"), pipelines, lambda line: None)
     return {check.name: check for check in found}
 
 
