@@ -167,8 +167,8 @@ class KubernetesConfig(ElsewhereConfig):
     auth: Literal["token", "disabled"] = "token"
     """Ray's own authentication. The operator makes the token; without one whoever reaches the pods may run anything."""
 
-    ttl_seconds: Annotated[int, Field(ge=0)] = 600
-    """How long the cluster's pods stay after the end."""
+    ttl_seconds: Annotated[int, Field(ge=0)] = 60
+    """How long the cluster's pods stay after the end. Their GPUs do nothing until then."""
     deadline_seconds: Count = 86_400
     """From the first start to the end of the job; a day by default."""
     pre_running_seconds: Count = 1_800

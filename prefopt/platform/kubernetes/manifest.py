@@ -13,6 +13,7 @@ from prefopt.platform.kubernetes.pods import head_template, submitter_template, 
 API_GROUP, API_VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+SUBMISSION_ANNOTATION = "prefopt.io/submission"
 PREEMPTIBLE_STAGES = frozenset({"score"})
 _OBJECT_STORE_SHARE = 0.8
 _GIB = 1 << 30
@@ -28,10 +29,13 @@ class Owner:
     uid: str
 
 
-def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None) -> Manifest:
-    """The RayJob that runs `prefopt` with the job's arguments, without its namespace."""
+def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None, submission: str = "") -> Manifest:
+    """The RayJob that runs `prefopt` with the job's arguments, without its namespace. By `submission` its maker knows
+    it again."""
     preemptible = config.preemptible if job.arguments[:1] and job.arguments[0] in PREEMPTIBLE_STAGES else None
     metadata: Manifest = {"name": job.name, "labels": _labels(job, config, preemptible)}
+    if submission:
+        metadata["annotations"] = {SUBMISSION_ANNOTATION: submission}
     if owner:
         metadata["ownerReferences"] = [_reference(owner)]
     return {
