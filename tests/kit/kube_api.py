@@ -83,7 +83,7 @@ class KubeApi:
         """Watches of RayJobs that are open now."""
         return len(self._watches)
 
-    def wait(self, found: Callable[[], object], seconds: float = 30) -> None:
+    def wait(self, found: Callable[[], object], seconds: float = 120) -> None:
         """Until something holds; looked at again whenever anything changes or is asked."""
         with self._changed:
             assert self._changed.wait_for(found, seconds), "it did not come about"

@@ -233,7 +233,7 @@ def told_to_end(api: KubeApi, number: signal.Signals) -> str:
     try:
         watched(api)
         process.send_signal(number)
-        said, errors = process.communicate(timeout=60)
+        said, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number], errors
