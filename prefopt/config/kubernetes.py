@@ -119,6 +119,15 @@ class PreemptibleConfig(Branch):
     """Kueue's WorkloadPriorityClass; by default that of all jobs."""
     most: Count | None = None
     """Workers that Ray's autoscaler may grow to from `workers.number`; by default their number is fixed."""
+    autoscaler_account: ObjectName | None = None
+    """Service account of the head whose cluster grows: the operator lets it make and delete the cluster's pods. By
+    default `service_account`, which all of the job's pods share."""
+
+    @model_validator(mode="after")
+    def _an_account_has_work(self) -> "PreemptibleConfig":
+        if self.autoscaler_account and self.most is None:
+            raise ValueError("autoscaler_account is for a cluster that grows: set most, or leave it out")
+        return self
 
 
 class KubernetesConfig(ElsewhereConfig):
@@ -133,8 +142,8 @@ class KubernetesConfig(ElsewhereConfig):
     """Names of Secrets for the image's registry."""
     service_account: ObjectName | None = None
     """Of the job's pods, for example for access to a bucket; by default the namespace's. It needs no rights at all."""
-    user: Count = 1000
-    """User and group id of all processes; volumes are given to this group."""
+    user: Count = 10001
+    """User and group id of all processes, by default the image's; volumes are given to this group."""
 
     queue: ObjectName | None = None
     """Kueue's LocalQueue, which admits the job as a whole: all workers or none. By default there is no queue."""
@@ -158,8 +167,8 @@ class KubernetesConfig(ElsewhereConfig):
     auth: Literal["token", "disabled"] = "token"
     """Ray's own authentication. The operator makes the token; without one whoever reaches the pods may run anything."""
 
-    ttl_seconds: Annotated[int, Field(ge=0)] = 600
-    """How long the cluster's pods stay after the end."""
+    ttl_seconds: Annotated[int, Field(ge=0)] = 60
+    """How long the cluster's pods stay after the end. Their GPUs do nothing until then."""
     deadline_seconds: Count = 86_400
     """From the first start to the end of the job; a day by default."""
     pre_running_seconds: Count = 1_800

@@ -36,6 +36,7 @@ def run(submit: dict[str, Any] | None) -> RunConfig:
         ({"workers": {"memory_gb": 8, "shared_memory_gb": 8}}, "must be smaller"),
         ({"queue": "q", "preemptible": {"most": 4}}, "admits a RayJob as a whole"),
         ({"workers": {"number": 4}, "preemptible": {"most": 2}}, "less than workers.number 4"),
+        ({"preemptible": {"autoscaler_account": "autoscaler"}}, "for a cluster that grows"),
         ({"priority": "high"}, "needs a queue"),
         ({"tolerations": [{"key": "a", "operator": "Equal"}]}, "only if, its operator is Equal"),
         ({"tolerations": [{"operator": "Equal", "value": "v"}]}, "without a key"),

@@ -41,11 +41,11 @@ class Run:
     def wait_for(self, line: str) -> None:
         """Until this line was told."""
         with self._more:
-            assert self._more.wait_for(lambda: line in self.told, 30), self.told
+            assert self._more.wait_for(lambda: line in self.told, 120), self.told
 
     def end(self) -> list[str]:
         """What was told, once it has ended."""
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive(), f"it goes on after {self.told}"
         return self.told
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from prefopt.config.kubernetes import KubernetesConfig, PreemptibleConfig
 from prefopt.platform.jobs import Job
-from prefopt.platform.kubernetes.pods import pod_template, submitter_template
+from prefopt.platform.kubernetes.labels import job_labels
+from prefopt.platform.kubernetes.pods import head_template, submitter_template, worker_template
 
 API_GROUP, API_VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+SUBMISSION_ANNOTATION = "prefopt.io/submission"
 PREEMPTIBLE_STAGES = frozenset({"score"})
 _OBJECT_STORE_SHARE = 0.8
 _GIB = 1 << 30
@@ -27,10 +29,13 @@ class Owner:
     uid: str
 
 
-def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None) -> Manifest:
-    """The RayJob that runs `prefopt` with the job's arguments, without its namespace."""
+def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None, submission: str = "") -> Manifest:
+    """The RayJob that runs `prefopt` with the job's arguments, without its namespace. By `submission` its maker knows
+    it again."""
     preemptible = config.preemptible if job.arguments[:1] and job.arguments[0] in PREEMPTIBLE_STAGES else None
     metadata: Manifest = {"name": job.name, "labels": _labels(job, config, preemptible)}
+    if submission:
+        metadata["annotations"] = {SUBMISSION_ANNOTATION: submission}
     if owner:
         metadata["ownerReferences"] = [_reference(owner)]
     return {
@@ -45,8 +50,8 @@ def ray_job(job: Job, config: KubernetesConfig, owner: Owner | None = None) -> M
             "ttlSecondsAfterFinished": config.ttl_seconds,
             "activeDeadlineSeconds": config.deadline_seconds,
             "preRunningDeadlineSeconds": config.pre_running_seconds,
-            "submitterPodTemplate": submitter_template(config),
-            "rayClusterSpec": _cluster(config, preemptible),
+            "submitterPodTemplate": submitter_template(job, config),
+            "rayClusterSpec": _cluster(job, config, preemptible),
         },
     }
 
@@ -58,7 +63,7 @@ def entrypoint(job: Job) -> str:
 
 
 def _labels(job: Job, config: KubernetesConfig, preemptible: PreemptibleConfig | None) -> dict[str, str]:
-    labels = {**job.labels, "app.kubernetes.io/name": "prefopt", "app.kubernetes.io/managed-by": "prefopt"}
+    labels = job_labels(job)
     if config.queue:
         labels[QUEUE_LABEL] = config.queue
     priority = (preemptible.priority if preemptible else None) or config.priority
@@ -78,12 +83,11 @@ def _reference(owner: Owner) -> Manifest:
     }
 
 
-def _cluster(config: KubernetesConfig, preemptible: PreemptibleConfig | None) -> Manifest:
+def _cluster(job: Job, config: KubernetesConfig, preemptible: PreemptibleConfig | None) -> Manifest:
     number = config.workers.number
     most = (preemptible.most if preemptible else None) or number
-    grows = most > number
-    head = pod_template(config, config.head, "ray-head", calls_kubernetes=grows)
-    worker = pod_template(config, config.workers, "ray-worker", preemptible=preemptible)
+    scales = most > number
+    head = head_template(job, config, scales)
     cluster: Manifest = {
         "rayVersion": version("ray"),
         "headGroupSpec": {
@@ -97,13 +101,13 @@ def _cluster(config: KubernetesConfig, preemptible: PreemptibleConfig | None) ->
                 "minReplicas": number,
                 "maxReplicas": most,
                 "rayStartParams": _start_params(config.workers.shared_memory_gb),
-                "template": worker,
+                "template": worker_template(job, config, preemptible),
             }
         ],
     }
     if config.auth == "token":
         cluster["authOptions"] = {"mode": "token"}
-    if grows:
+    if scales:
         container = head["spec"]["containers"][0]
         cluster["enableInTreeAutoscaling"] = True
         cluster["autoscalerOptions"] = {

@@ -1,7 +1,8 @@
-"""Jobs as RayJobs of Kubernetes: created once, watched to their end, deleted when nobody wants them any more."""
+"""Jobs as RayJobs of Kubernetes: created once, watched to their end, deleted when their maker wants them no more."""
 
 import os
 import re
+import secrets
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import NoReturn
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.jobs import Job, JobError, Tail
 from prefopt.platform.kubernetes.api import Kube, KubeError
-from prefopt.platform.kubernetes.manifest import Manifest, Owner, ray_job
+from prefopt.platform.kubernetes.manifest import SUBMISSION_ANNOTATION, Manifest, Owner, ray_job
 from prefopt.platform.kubernetes.pod_logs import PodLog
 from prefopt.platform.kubernetes.rules import check
 from prefopt.platform.kubernetes.watch import Patience, State, states
@@ -36,33 +37,35 @@ class RayJobSubmitter:
         self._config = config
 
     def run(self, job: Job, tell: Callable[[str], None]) -> None:
-        """Run it to its end, or watch the one of that name. One that has failed is deleted first and made anew.
+        """Run it to its end, or watch the one of that name that is still going.
 
-        When this process is told to end (SIGTERM, Ctrl-C), the RayJob is deleted: nobody would see its result. Raises
-        JobError if it fails, is deleted, waits too long, or if Kubernetes does not do as it is told; ConfigError if the
-        job could never run.
+        One that has ended, well or not, is deleted first and made anew: whoever submits has found no output, so its
+        end proves nothing. When this process is told to end (SIGTERM, Ctrl-C), it deletes the RayJob if it made it,
+        and leaves it if it only watches. Raises JobError if the job fails, is deleted, waits too long, or if
+        Kubernetes does not do as it is told; ConfigError if the job could never run.
         """
-        kube = Kube(self._config.namespace)
-        manifest = ray_job(job, self._config, _owner(kube))
+        kube, submission = Kube(self._config.namespace), secrets.token_hex(8)
+        manifest = ray_job(job, self._config, _owner(kube), submission)
         check(manifest)
         tell = _one_at_a_time(tell)
-        with _deleted_at_the_end_of(kube, job.name, tell):
+        with _left_in_order(kube, job.name, submission, tell):
             self._submit(kube, manifest, tell)
             self._watch(kube, job.name, tell)
 
     def _submit(self, kube: Kube, manifest: Manifest, tell: Callable[[str], None]) -> None:
-        name = manifest["metadata"]["name"]
+        name, submission = manifest["metadata"]["name"], manifest["metadata"]["annotations"][SUBMISSION_ANNOTATION]
         for _ in range(_ROUNDS):
-            if kube.create(manifest):
+            created = kube.create(manifest)
+            state = State() if created else State.of(kube.find(name)[0])
+            if created or state.submission == submission:  # the latter if the answer to `create` was lost
                 tell(f"RayJob {name} is created in namespace {kube.namespace}.")
                 return
-            state = State.of(kube.find(name)[0])
-            if state.failed and not state.deleting:
-                tell(f"RayJob {name} failed before: it is deleted and made anew.")
+            if state.uid and not state.deleting:
+                if not state.ended:
+                    tell(f"RayJob {name} is there already, {_shown(state)}: it is watched.")
+                    return
+                tell(f"RayJob {name} has ended before, {_shown(state)}: it is deleted and made anew.")
                 kube.delete(name, state.uid)
-            elif state.uid and not state.deleting:
-                tell(f"RayJob {name} is there already, {_shown(state)}: it is watched.")
-                return
             _await_deletion(kube, name, state.uid)
         raise JobError(f"RayJob {kube.namespace}/{name} is created and deleted by someone else again and again.")
 
@@ -93,9 +96,13 @@ class RayJobSubmitter:
 
 
 def _owner(kube: Kube) -> Owner | None:
-    """This pod. Kubernetes removes at once what an owner in another namespace is said to have."""
-    name, uid = os.environ.get("POD_NAME"), os.environ.get("POD_UID")
-    return Owner(name, uid) if name and uid and kube.own_namespace == kube.namespace else None
+    """This pod, as Kubeflow Pipelines names it, or whoever wrote its manifest. Kubernetes removes at once what an owner
+    in another namespace is said to have."""
+    for prefix in ("KFP_", ""):
+        name, uid = (os.environ.get(f"{prefix}{variable}") for variable in ("POD_NAME", "POD_UID"))
+        if name and uid and kube.own_namespace == kube.namespace:
+            return Owner(name, uid)
+    return None
 
 
 def _await_deletion(kube: Kube, name: str, uid: str) -> None:
@@ -111,8 +118,8 @@ def _await_deletion(kube: Kube, name: str, uid: str) -> None:
 
 
 @contextmanager
-def _deleted_at_the_end_of(kube: Kube, name: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Delete the job when this process is told to end while the block runs."""
+def _left_in_order(kube: Kube, name: str, submission: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Delete the job of this submission when this process is told to end while the block runs."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -124,15 +131,23 @@ def _deleted_at_the_end_of(kube: Kube, name: str, tell: Callable[[str], None]) -
     except (KeyboardInterrupt, SystemExit):
         if handled:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would leave the job alive
-        try:
-            kube.delete(name)
-            tell(f"Told to end: RayJob {name} is deleted.")
-        except KubeError as error:
-            tell(f"Told to end, but RayJob {name} goes on: {error}")
+        _leave(kube, name, submission, tell)
         raise
     finally:
         if handled:
             signal.signal(signal.SIGTERM, former or signal.SIG_DFL)
+
+
+def _leave(kube: Kube, name: str, submission: str, tell: Callable[[str], None]) -> None:
+    try:
+        state = State.of(kube.find(name)[0])
+        if state.submission == submission:
+            kube.delete(name, state.uid)
+            tell(f"Told to end: RayJob {name} is deleted.")
+        elif state.uid:
+            tell(f"Told to end: RayJob {name} goes on, for another submission made it.")
+    except KubeError as error:
+        tell(f"Told to end, but RayJob {name} may go on: {error}")
 
 
 def _one_at_a_time(tell: Callable[[str], None]) -> Callable[[str], None]:

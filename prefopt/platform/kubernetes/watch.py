@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.kubernetes.api import DroppedError, Kube, KubeError
+from prefopt.platform.kubernetes.manifest import SUBMISSION_ANNOTATION
 
 ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 SUSPENDED = frozenset({"Suspending", "Suspended"})
@@ -24,6 +25,8 @@ class State:
     """Of a RayJob at one time. `uid` is empty if there is none."""
 
     uid: str = ""
+    submission: str = ""
+    """Which submission made it."""
     deployment: str = ""
     """jobDeploymentStatus: how far the operator is."""
     status: str = ""
@@ -43,6 +46,7 @@ class State:
         waits = found.get("spec", {}).get("suspend", False) and deployment not in ENDED
         return cls(
             uid=metadata["uid"],
+            submission=metadata.get("annotations", {}).get(SUBMISSION_ANNOTATION, ""),
             deployment=deployment,
             status=status.get("jobStatus", ""),
             reason=status.get("reason", ""),
@@ -60,11 +64,6 @@ class State:
     def succeeded(self) -> bool:
         """Whether the command did all of its work."""
         return self.deployment == "Complete" and self.status == "SUCCEEDED"
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended otherwise."""
-        return self.ended and not self.succeeded
 
     @property
     def phase(self) -> Phase:

@@ -79,8 +79,9 @@ def test_a_cluster_that_goes_away_leaves_the_job_to_its_next_watcher(
     assert str(run.failure()).endswith(f"RayJob {NAMESPACE}/{NAME} goes on: who submits it again watches it.")
     assert NAME in api.jobs
     api.refused.clear()
-    api.status(NAME, **DONE)
     again = Run()
+    again.wait_for(f"RayJob {NAME} is there already, new: it is watched.")
+    api.status(NAME, **DONE)
     again.end()
     assert again.error is None
 

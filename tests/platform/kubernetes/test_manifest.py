@@ -112,6 +112,10 @@ def test_one_try_on_one_cluster_that_the_operator_removes() -> None:
     assert "suspend" not in spec, "it is Kueue's"
 
 
+def test_gpus_wait_a_minute_at_most_after_the_end() -> None:
+    assert ray_job(TRAIN, config())["spec"]["ttlSecondsAfterFinished"] <= 60
+
+
 @pytest.mark.parametrize("values", [{}, FULL])
 def test_no_pod_may_do_more_than_it_must(values: dict[str, Any]) -> None:
     for name, pod in pods(ray_job(TRAIN, config(**values))).items():

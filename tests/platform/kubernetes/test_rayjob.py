@@ -51,11 +51,19 @@ def test_a_second_submission_watches_the_first(api: KubeApi) -> None:
     assert len(api.jobs) == 1
 
 
-def test_a_job_that_is_done_is_not_run_again(api: KubeApi) -> None:
-    api.put(existing(**DONE))
+def test_a_job_that_ends_well_while_a_second_submission_comes_is_its_success(api: KubeApi) -> None:
+    api.put(existing(jobDeploymentStatus="Running"))
     api.pod("submitter", NAME, ["what it said"], ended=True)
-    told = Run().end()
-    assert told == [f"RayJob {NAME} is there already, Complete: it is watched.", "what it said"]
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("it is watched."):
+            api.status(NAME, **DONE)
+
+    RayJobSubmitter(KubernetesConfig(kind="kubernetes")).run(JOB, tell)
+    assert told == [f"RayJob {NAME} is there already, Running: it is watched.", "what it said"]
+    assert api.count("DELETE", f"{JOBS}/{NAME}") == 0
 
 
 def test_a_watch_goes_on_where_the_connection_dropped(api: KubeApi) -> None:
@@ -142,9 +150,9 @@ def test_a_job_that_waits_too_long_is_deleted(api: KubeApi) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [FAILED, {"jobDeploymentStatus": "ValidationFailed"}, {**DONE, "jobStatus": "STOPPED"}]
+    "status", [DONE, FAILED, {"jobDeploymentStatus": "ValidationFailed"}, {**DONE, "jobStatus": "STOPPED"}]
 )
-def test_a_job_that_failed_is_made_anew_once_it_is_gone(api: KubeApi, status: dict[str, str]) -> None:
+def test_a_job_that_has_ended_is_made_anew_once_it_is_gone(api: KubeApi, status: dict[str, str]) -> None:
     api.finalizers = True
     api.put(existing(**status))
     former = api.jobs[NAME]["metadata"]["uid"]
@@ -156,7 +164,8 @@ def test_a_job_that_failed_is_made_anew_once_it_is_gone(api: KubeApi, status: di
     api.status(NAME, **DONE)
     told = run.end()
     assert run.error is None
-    assert told[:2] == [f"RayJob {NAME} failed before: it is deleted and made anew.", CREATED]
+    ended = status["jobDeploymentStatus"]
+    assert told[:2] == [f"RayJob {NAME} has ended before, {ended}: it is deleted and made anew.", CREATED]
     assert api.jobs[NAME]["metadata"]["uid"] != former
     (deletion,) = [asked.body for asked in api.asked if asked.method == "DELETE"]
     assert deletion["preconditions"] == {"uid": former}
@@ -195,11 +204,13 @@ def test_a_job_that_is_gone_after_its_end_was_a_success(api: KubeApi) -> None:
     assert run.error is None
 
 
+@pytest.mark.parametrize("prefix", ["", "KFP_"])
 @pytest.mark.parametrize(("namespace", "owned"), [(NAMESPACE, True), ("another", False)])
 def test_the_job_belongs_to_the_pod_that_submits_it_if_both_lie_in_one_namespace(
-    api: KubeApi, monkeypatch: pytest.MonkeyPatch, namespace: str, owned: bool
+    api: KubeApi, monkeypatch: pytest.MonkeyPatch, prefix: str, namespace: str, owned: bool
 ) -> None:
-    for name, value in {"POD_NAME": "component", "POD_UID": "1-2-3", "POD_NAMESPACE": namespace}.items():
+    pod = {f"{prefix}POD_NAME": "component", f"{prefix}POD_UID": "1-2-3"}
+    for name, value in {**pod, "POD_NAMESPACE": namespace}.items():
         monkeypatch.setenv(name, value)
     at_once(api, **DONE)
     Run().end()
@@ -209,8 +220,8 @@ def test_the_job_belongs_to_the_pod_that_submits_it_if_both_lie_in_one_namespace
     ] * owned
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_watcher_that_is_told_to_end_deletes_its_job(api: KubeApi, number: signal.Signals) -> None:
+def told_to_end(api: KubeApi, number: signal.Signals) -> str:
+    """What a process says that submits the job, and gets a signal while it watches."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.kit.rayjob_main", NAME],
         cwd=ROOT,
@@ -222,11 +233,31 @@ def test_a_watcher_that_is_told_to_end_deletes_its_job(api: KubeApi, number: sig
     try:
         watched(api)
         process.send_signal(number)
-        said, errors = process.communicate(timeout=60)
+        said, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert f"Told to end: RayJob {NAME} is deleted." in said, errors
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number]
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number], errors
+    return said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_watcher_that_is_told_to_end_deletes_the_job_that_it_made(api: KubeApi, number: signal.Signals) -> None:
+    assert f"Told to end: RayJob {NAME} is deleted." in told_to_end(api, number)
+    assert NAME not in api.jobs
+
+
+def test_a_watcher_that_is_told_to_end_leaves_the_job_of_another(api: KubeApi) -> None:
+    api.put(existing(jobDeploymentStatus="Running"))
+    said = told_to_end(api, signal.SIGTERM)
+    assert f"Told to end: RayJob {NAME} goes on, for another submission made it." in said
+    assert NAME in api.jobs
+    assert api.count("DELETE", f"{JOBS}/{NAME}") == 0
+
+
+def test_a_job_whose_creation_got_no_answer_is_known_as_ones_own(api: KubeApi) -> None:
+    api.lost_answers = 1
+    assert f"Told to end: RayJob {NAME} is deleted." in told_to_end(api, signal.SIGTERM)
+    assert api.count("POST", JOBS) == 2
     assert NAME not in api.jobs
 
 
