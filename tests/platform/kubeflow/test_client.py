@@ -76,6 +76,15 @@ def test_a_changed_package_becomes_a_new_version(submit: Prefopt, api: KfpApi) -
     assert len(set(api.uploads)) == 2
 
 
+def test_another_image_is_uploaded_as_another_version(submit: Prefopt, api: KfpApi) -> None:
+    submit()
+    code, _, err = submit("--image", "registry.example/prefopt:1")
+    assert code == 0, err
+    assert len(set(api.uploads)) == 2
+    assert len(api.kept["pipelines"]) == 1
+    assert len({run["display_name"] for run in api.kept["runs"]}) == 2
+
+
 def test_further_pages_are_read(submit: Prefopt, api: KfpApi) -> None:
     api.page = 1
     submit()
@@ -322,6 +331,7 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--variant", "one: train.stepz=1"), "my.yaml with --variant one: unknown key 'train.stepz'"),
         (("--variant", "one: 'seed=1"), "No closing quotation"),
         (("--variant", "seed=1"), "write 'NAME: KEY=VALUE ...'"),
+        (("--image", ""), "--image '': give an image as nodes pull it"),
         (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
         (("--run-dir", "runs/mine"), "--run-dir runs/mine: pods need one that they all can read"),
     ],
