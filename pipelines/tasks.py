@@ -21,8 +21,8 @@ def work(made: PipelineTask) -> PipelineTask:
 
 
 def _on_a_cluster(made: PipelineTask) -> PipelineTask:
-    """The Secrets and the volume of k8s/base, and what light stages and watching a job need. A local run takes no notice
-    of any of it."""
+    """Secrets and volume as docs/operations.md sets them up, and room for light stages and for watching a job. A local
+    run takes no notice of any of it."""
     kubernetes.use_secret_as_env(made, "prefopt-s3", {key: key for key in S3}, optional=True)
     kubernetes.use_secret_as_env(made, "prefopt-hub", {"token": "HF_TOKEN"}, optional=True)
     kubernetes.mount_pvc(made, "prefopt-data", "/data")

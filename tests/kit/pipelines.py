@@ -30,7 +30,7 @@ def compiled(name: str) -> Any:
 
 
 def shows(artifact: Any, stage_uri: str, root: Path) -> None:
-    """Assert that an artifact, which lies below the pipeline root, is the manifest of a stage and says where that is."""
+    """Assert that an artifact lies below the pipeline root, is the manifest of a stage, and says where that lies."""
     assert Path(artifact.uri).is_relative_to(root)
     assert Path(artifact.path).read_text() == (Path(stage_uri) / "manifest.json").read_text()
     assert artifact.metadata["uri"] == stage_uri
