@@ -23,7 +23,7 @@ def evaluate(
     config: the text of a config (YAML), or where it lies: a path or s3:// URI.
     run_dir: the run directory, a path that all components share or an s3:// prefix.
     overrides: KEY=VALUE, as the command line's --set.
-    stage_uri: the directory of the evaluate stage; `evaluation` points to it, too.
+    stage_uri: the directory of the evaluate stage; `evaluation` is its manifest.
     """
     from pathlib import Path
 
@@ -39,6 +39,6 @@ def evaluate(
         metrics.log_metric(name, value)
     if found.roc:
         minority.log_roc_curve(found.roc["fpr"], found.roc["tpr"], found.roc["thresholds"])
-    evaluation.uri = done.uri
+    Path(evaluation.path).write_text(done.text("manifest.json"), encoding="utf-8")
     evaluation.metadata.update(done.record)
     Path(stage_uri).write_text(done.uri, encoding="utf-8")

@@ -19,13 +19,13 @@ def inject(
     config: the text of a config (YAML), or where it lies: a path or s3:// URI.
     run_dir: the run directory, a path that all components share or an s3:// prefix.
     overrides: KEY=VALUE, as the command line's --set.
-    stage_uri: the directory of the stage; `data` points to it, too.
+    stage_uri: the directory of the stage; `data` is its manifest.
     """
     from pathlib import Path
 
     from prefopt.platform.stage import run_stage
 
     done = run_stage("inject", config, run_dir, overrides)
-    data.uri = done.uri
+    Path(data.path).write_text(done.text("manifest.json"), encoding="utf-8")
     data.metadata.update(done.record)
     Path(stage_uri).write_text(done.uri, encoding="utf-8")

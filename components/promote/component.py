@@ -24,12 +24,16 @@ def promote(
     reason: why, for the history.
     number: the record that proposed it; 0 for the last one.
     overrides: KEY=VALUE, as the command line's --set.
-    champion: its URI is the run of the model.
+    champion: the registry's record; its metadata say where the model's run lies.
     """
+    import json
+    from pathlib import Path
+
     from prefopt.platform.stage import run_command
 
     options = [*([str(number)] if number else []), f"--by={by}", f"--reason={reason}"]
     record = run_command("promote", config, run_dir, overrides, options)["record"]
-    champion.uri = record["model"]["run"]
-    champion.metadata.update({"digest": record["model"]["digest"], "key": record["model"]["train"], "by": record["by"]})
+    model = record["model"]
+    Path(champion.path).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    champion.metadata.update(uri=model["run"], digest=model["digest"], key=model["train"], by=record["by"])
     return int(record["number"])

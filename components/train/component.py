@@ -21,7 +21,7 @@ def train(
     run_dir: the run directory, a path that all components share or an s3:// prefix.
     overrides: KEY=VALUE, as the command line's --set.
     metrics: those of the last step.
-    stage_uri: the directory of the stage; `model` points to the model in it.
+    stage_uri: the directory of the stage, whose `model/` is the model; the artifact `model` is its manifest.
     """
     import json
     from pathlib import Path
@@ -29,7 +29,7 @@ def train(
     from prefopt.platform.stage import run_stage
 
     done = run_stage("train", config, run_dir, overrides)
-    model.uri = f"{done.uri}/model"
+    Path(model.path).write_text(done.text("manifest.json"), encoding="utf-8")
     model.metadata.update(done.record)
     last_step = json.loads(done.text("steps.jsonl").splitlines()[-1])
     for name, value in last_step.items():

@@ -37,6 +37,9 @@ Namespace = Annotated[
 ServiceAccount = Annotated[
     str | None, typer.Option("--service-account", metavar="NAME", help="Kubernetes account of the run's pods.")
 ]
+Image = Annotated[
+    str | None, typer.Option("--image", metavar="REF", help="Where nodes pull prefopt's image, if by another name.")
+]
 TokenFile = Annotated[
     str | None, typer.Option("--token-file", metavar="FILE", help="Holds a token; else KF_PIPELINES_TOKEN may.")
 ]
@@ -59,6 +62,7 @@ def submit_kfp(
         typer.Option("--variant", metavar="'NAME: KEY=VALUE ...'", help="A variant of the config; repeat it for more."),
     ] = None,
     param: Params = None,
+    image: Image = None,
     experiment: Experiment = EXPERIMENT,
     namespace: Namespace = None,
     service_account: ServiceAccount = None,
@@ -76,7 +80,7 @@ def submit_kfp(
 
     if timeout is not None and not wait:
         raise ConfigError("--timeout says how long to wait: give --wait, too.")
-    package = read_package(pipeline)
+    package = read_package(pipeline, image)
     tree, parameters = _parameters(config, run_dir, set_, variant, param, package)
     content = canonical_hash([package.version, parameters])[:_DIGITS]
     client = connect(host, namespace, token_file)
@@ -107,6 +111,7 @@ def schedule(
     run_dir: SharedDir = None,
     set_: Overrides = None,
     param: Params = None,
+    image: Image = None,
     experiment: Experiment = EXPERIMENT,
     namespace: Namespace = None,
     service_account: ServiceAccount = None,
@@ -119,7 +124,7 @@ def schedule(
     from prefopt.platform.kubeflow.client import connect
     from prefopt.platform.kubeflow.schedule import schedule_runs
 
-    times, package = checked_cron(cron), read_package(pipeline)
+    times, package = checked_cron(cron), read_package(pipeline, image)
     tree, parameters = _parameters(config, run_dir, set_, None, param, package)
     place = hashlib.sha256(str(run_dir).encode()).hexdigest()[:_PLACE_DIGITS]
     client = connect(host, namespace, token_file)

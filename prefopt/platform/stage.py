@@ -40,9 +40,10 @@ class DoneStage:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What an artifact of a pipeline tells of it: stage, key, rows, and all that was counted."""
+        """What an artifact of a pipeline tells of it: where it lies, stage, key, rows, and all that was counted."""
         manifest = self.manifest
         return {
+            "uri": self.uri,
             "stage": manifest.stage,
             "key": manifest.key,
             "skipped": self.skipped,

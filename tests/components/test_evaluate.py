@@ -19,7 +19,7 @@ from prefopt.evaluation.statistics import Estimate, Roc
 from tests.kit.components import finish_stage
 from tests.kit.evaluation import evaluation_config
 from tests.kit.models import tiny_pipeline
-from tests.kit.pipelines import run_locally
+from tests.kit.pipelines import run_locally, shows
 
 HTML, MARKDOWN = "<!doctype html><title>Report \u00e9</title>", "# Report\n\n\u00e9\n"
 
@@ -69,7 +69,8 @@ def test_a_finished_evaluation_is_shown(run_dir: Path, tmp_path: Path) -> None:
     outputs = component.evaluate(config=text, run_dir=str(run_dir), overrides=["name=kit"]).outputs
     assert Path(outputs["report"].path).read_text() == HTML
     assert Path(outputs["summary"].path).read_text() == MARKDOWN
-    assert outputs["stage_uri"] == outputs["evaluation"].uri == place.uri
+    assert outputs["stage_uri"] == place.uri
+    shows(outputs["evaluation"], place.uri, tmp_path / "kfp")
     record = outputs["evaluation"].metadata
     assert (record["stage"], record["skipped"], record["rows_in"], record["rows_out"]) == ("evaluate", True, 12, 12)
     shown = {key: value for key, value in outputs["metrics"].metadata.items() if key != "display_name"}

@@ -39,6 +39,25 @@ def test_a_module_imports_kfp_the_standard_library_and_its_like_alone(source: st
     assert imported(ast.parse((ROOT / source).read_text())) <= TOGETHER
 
 
+def assigned(tree: ast.Module) -> set[str]:
+    """Attributes that something is assigned to."""
+    nodes = list(ast.walk(tree))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_an_artifact_stays_where_kubeflow_uploads_it_from(name: str) -> None:
+    source = (ROOT / "components" / name / "component.py").read_text()
+    assert assigned(ast.parse(source)).isdisjoint({"uri", "path"})
+    assert "setattr" not in source
+
+
+def test_an_assignment_is_found_however_it_is_written() -> None:
+    for line in ("data.uri = there", "data.uri, n = both", "data.uri: str = there", "for data.uri in all: ..."):
+        assert assigned(ast.parse(line)) == {"uri"}
+    assert assigned(ast.parse("there = data.uri")) == set()
+
+
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_runs_in_the_release_image_and_installs_nothing(name: str, tmp_path: Path) -> None:
     compiler.Compiler().compile(component(name), str(tmp_path / "component.yaml"))

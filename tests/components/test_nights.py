@@ -89,7 +89,9 @@ def test_a_proposal_is_accepted_in_a_name(place: Path) -> None:
     *_, record = registry.history()
     assert (outputs["Output"], record.number, record.action) == (2, 2, "promote")
     assert (record.by, record.reason) == ("ann", "- looks good")
-    assert outputs["champion"].uri == str(run)
+    shown = outputs["champion"]
+    assert shown.metadata["uri"] == str(run)
+    assert json.loads(Path(shown.path).read_text()) == json.loads(record.model_dump_json())
 
 
 def test_evaluated_runs_become_one_page(place: Path) -> None:

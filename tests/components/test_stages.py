@@ -18,7 +18,7 @@ from prefopt.drift.check import without_champion
 from tests.kit.components import finish_stage
 from tests.kit.data import check_manifests, distinct, small_config, write_parquet
 from tests.kit.nights import made_decision
-from tests.kit.pipelines import run_locally
+from tests.kit.pipelines import run_locally, shows
 
 Digest = "a" * 64
 
@@ -58,7 +58,8 @@ def test_a_stage_is_made_where_the_next_finds_it(place: Path) -> None:
     second = inject(config=text, run_dir=run).outputs
     made = {manifest.stage: manifest for manifest in check_manifests(run)}
     assert made.keys() == {"ingest", "inject"}
-    assert first["stage_uri"] == first["data"].uri == f"{run}/ingest/{made['ingest'].key[:12]}"
+    assert first["stage_uri"] == f"{run}/ingest/{made['ingest'].key[:12]}"
+    shows(first["data"], first["stage_uri"], place / "kfp")
     assert (first["data"].metadata["rows_out"], first["data"].metadata["skipped"]) == (20, False)
     assert second["data"].metadata["flipped"] == made["inject"].summary["flipped"] > 0
 
@@ -66,7 +67,8 @@ def test_a_stage_is_made_where_the_next_finds_it(place: Path) -> None:
 def test_a_stage_that_is_done_is_shown_and_noted_as_the_run_s_own(place: Path) -> None:
     done = finish_stage(config(place), place / "run", "score", {"scales.json": "{}"}, {"pairs": 7, "panel": None})
     outputs = score(config=dump_config(config(place)), run_dir=str(place / "run")).outputs
-    assert outputs["stage_uri"] == outputs["data"].uri == done.uri
+    assert outputs["stage_uri"] == done.uri
+    shows(outputs["data"], done.uri, place / "kfp")
     told = outputs["data"].metadata
     assert (told["stage"], told["skipped"], told["pairs"], "panel" in told) == ("score", True, 7, False)
     assert json.loads((place / "run" / "run.json").read_text()) == {"score": told["key"]}
@@ -83,7 +85,8 @@ def test_a_trained_model_is_named_with_the_figures_of_its_last_step(place: Path)
     files = {"steps.jsonl": "\n".join(map(json.dumps, steps)) + "\n", "model/model_index.json": "{}"}
     done = finish_stage(config(place), place / "run", "train", files, {"objective": "dpo"})
     outputs = train(config=dump_config(config(place)), run_dir=str(place / "run")).outputs
-    assert outputs["model"].uri == f"{done.uri}/model"
+    assert outputs["stage_uri"] == done.uri
+    shows(outputs["model"], done.uri, place / "kfp")
     assert outputs["model"].metadata["objective"] == "dpo"
     shown = outputs["metrics"].metadata
     assert (shown["step"], shown["loss"], "u_mean" in shown) == (2.0, 0.5, False)

@@ -14,6 +14,14 @@ RIGHTS = {
     ("", "pods"): {"get", "list", "watch"},
     ("", "pods/log"): {"get", "list", "watch"},
 }
+QUEUE = {("kueue.x-k8s.io", "localqueues"): {"get"}}
+ROLES = {"prefopt-component": RIGHTS, "prefopt-queue": QUEUE}
+GRANTED = {"cpu-laptop": {"prefopt-component"}, "gpu": {"prefopt-component"}, "kueue": set(ROLES)}
+"""Which of them a place has; jobs bring none."""
+COMPONENTS = {
+    ("ServiceAccount", name, "prefopt") for name in ("prefopt-component", "pipeline-runner", "default-editor")
+}
+"""Whom pods of components run as: ours, and those of Kubeflow Pipelines for one user and for a profile."""
 
 
 def ids(value: object) -> str | None:
@@ -63,15 +71,20 @@ def test_what_the_operator_adds_to_a_head_is_confined_too(name: str, cluster: Do
 def test_rights_are_those_that_a_component_needs_and_nobody_elses(place: str) -> None:
     documents = built(place)
     assert not [d for d in documents if d["kind"] in ("ClusterRole", "ClusterRoleBinding")]
-    bound = {s["name"] for d in documents if d["kind"] == "RoleBinding" for s in d["subjects"]}
-    assert bound <= {"prefopt-component"}
-    for role in (d for d in documents if d["kind"] == "Role"):
+    bindings = [d for d in documents if d["kind"] == "RoleBinding"]
+    for binding in bindings:
+        assert {(s["kind"], s["name"], s["namespace"]) for s in binding["subjects"]} == COMPONENTS
+    roles = [d for d in documents if d["kind"] == "Role"]
+    assert (
+        {d["roleRef"]["name"] for d in bindings} == {d["metadata"]["name"] for d in roles} == GRANTED.get(place, set())
+    )
+    for role in roles:
         granted: dict[tuple[str, str], set[str]] = {}
         for rule in role["rules"]:
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
                     granted.setdefault((group, resource), set()).update(rule["verbs"])
-        assert granted == RIGHTS
+        assert granted == ROLES[role["metadata"]["name"]]
 
 
 @pytest.mark.parametrize("place", ["cpu-laptop", "gpu", "kueue"])

@@ -29,6 +29,13 @@ def compiled(name: str) -> Any:
     return load_component_from_file(str(ROOT / "pipelines" / f"{name}.yaml"))
 
 
+def shows(artifact: Any, stage_uri: str, root: Path) -> None:
+    """Assert that an artifact lies below the pipeline root, is the manifest of a stage, and says where that lies."""
+    assert Path(artifact.uri).is_relative_to(root)
+    assert Path(artifact.path).read_text() == (Path(stage_uri) / "manifest.json").read_text()
+    assert artifact.metadata["uri"] == stage_uri
+
+
 def world_tree(place: Path, **branches: Any) -> dict[str, Any]:
     """A config tree that trains two steps on the embedded world; `branches` are merged one level deep."""
     tree: dict[str, Any] = {

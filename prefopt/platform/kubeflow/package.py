@@ -1,6 +1,8 @@
-"""Compiled pipelines: where their packages lie, what they are called by content, and which parameters they take."""
+"""Compiled pipelines: where their packages lie, what they are called by content, which parameters they take, and the
+image that they run in."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from prefopt.errors import ConfigError
 
 DIRECTORY = "pipelines"
 """Where packages given by name lie, in the current directory."""
+OWN_IMAGE = "prefopt"
+"""The name of prefopt's image, without its tag, in the committed packages."""
 _HEX = 12
 _PYTHON: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -69,8 +73,13 @@ class Package:
             )
 
 
-def read_package(given: str) -> Package:
-    """The package at a path that ends in .yaml or .yml, or that a name stands for. ConfigError if there is none."""
+def read_package(given: str, image: str | None = None) -> Package:
+    """The package at a path that ends in .yaml or .yml, or that a name stands for. ConfigError if there is none.
+
+    `image` takes the place of prefopt's own in every task, and so is a part of the version.
+    """
+    if image is not None:
+        check_image(image)
     path = Path(given)
     if path.suffix not in (".yaml", ".yml"):
         if os.sep in given:
@@ -84,12 +93,21 @@ def read_package(given: str) -> Package:
             " repository, not of the installed wheel: run this in a checkout, or give the path of a compiled pipeline,"
             " --pipeline PATH.yaml."
         ) from None
-    return _parsed(str(path), content)
+    return _parsed(str(path), content, image)
 
 
-def _parsed(path: str, content: bytes) -> Package:
+def check_image(image: str) -> None:
+    """ConfigError unless it can be a reference to an image."""
+    if not image or any(character.isspace() for character in image):
+        raise ConfigError(f"--image {image!r}: give an image as nodes pull it: registry.example/team/prefopt:0.1.0.")
+
+
+def _parsed(path: str, content: bytes, image: str | None) -> Package:
     try:
         documents = [document for document in yaml.safe_load_all(content) if document is not None]
+        if image is not None:
+            _replace_image(documents[0], image, path)
+            content = yaml.safe_dump_all(documents, sort_keys=False).encode()
         pipeline = documents[0]["pipelineInfo"]["name"]
         inputs = documents[0]["root"].get("inputDefinitions", {})
         parameters = {
@@ -101,6 +119,17 @@ def _parsed(path: str, content: bytes) -> Package:
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(f"{path} is not a compiled KFP v2 pipeline: {detail}.") from None
     return Package(path, content, str(pipeline), version, parameters)
+
+
+def _replace_image(pipeline: Mapping[str, Any], image: str, path: str) -> None:
+    executors = pipeline["deploymentSpec"]["executors"].values()
+    containers = [executor["container"] for executor in executors if "container" in executor]
+    own = [container for container in containers if re.split("[:@]", container["image"])[0] == OWN_IMAGE]
+    if not own:
+        named = ", ".join(sorted({container["image"] for container in containers})) or "none"
+        raise ConfigError(f"--image {image}: no task of {path} runs in {OWN_IMAGE}:TAG. Its images: {named}.")
+    for container in own:
+        container["image"] = image
 
 
 def _is_optional(definition: Mapping[str, Any]) -> bool:

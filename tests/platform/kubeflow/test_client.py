@@ -76,6 +76,15 @@ def test_a_changed_package_becomes_a_new_version(submit: Prefopt, api: KfpApi) -
     assert len(set(api.uploads)) == 2
 
 
+def test_another_image_is_uploaded_as_another_version(submit: Prefopt, api: KfpApi) -> None:
+    submit()
+    code, _, err = submit("--image", "registry.example/prefopt:1")
+    assert code == 0, err
+    assert len(set(api.uploads)) == 2
+    assert len(api.kept["pipelines"]) == 1
+    assert len({run["display_name"] for run in api.kept["runs"]}) == 2
+
+
 def test_further_pages_are_read(submit: Prefopt, api: KfpApi) -> None:
     api.page = 1
     submit()
@@ -325,6 +334,7 @@ def test_a_failure_while_waiting_does_not_hide_that_the_run_goes_on(submit: Pref
         (("--variant", "one: seed=1", "--variant", "one: seed=2"), "--variant one: two variants have this name"),
         (("--variant", "../one: seed=1"), "variant '../one': a name has letters"),
         (("--set", "store=runs/store"), "store runs/store: pods need places that they all see"),
+        (("--image", ""), "--image '': give an image as nodes pull it"),
         (("--timeout", "5"), "--timeout says how long to wait: give --wait, too"),
         (("--run-dir", "runs/mine"), "run directory runs/mine: pods need places that they all see"),
     ],

@@ -44,6 +44,40 @@ def test_a_version_is_named_by_content_not_by_layout(place: Path) -> None:
     assert read_package("align").version != first.version
 
 
+def images(package: Package) -> set[str]:
+    pipeline, *_ = yaml.safe_load_all(package.content)
+    return {executor["container"]["image"] for executor in pipeline["deploymentSpec"]["executors"].values()}
+
+
+@pytest.mark.parametrize("image", ["registry.example:5000/team/prefopt:0.1.0-cpu", f"mine/prefopt@sha256:{'a' * 64}"])
+def test_another_image_takes_the_place_of_ours_and_makes_another_version(place: Path, image: str) -> None:
+    path = place / "pipelines" / "align.yaml"
+    path.write_text(yaml.safe_dump_all([*yaml.safe_load_all(path.read_bytes()), {"platforms": {"kubernetes": {}}}]))
+    plain, package = read_package("align"), read_package("align", image)
+    assert (images(plain), images(package)) == ({"prefopt:test"}, {image})
+    assert package.version != plain.version
+    assert package.version == read_package("align", image).version
+    before, settings = yaml.safe_load_all(plain.content)
+    after, kept = yaml.safe_load_all(package.content)
+    assert kept == settings
+    assert after == yaml.safe_load(yaml.safe_dump(before).replace("prefopt:test", image))
+    path.write_bytes(package.content)
+    assert read_package("align").version == package.version, "the version is named by what is uploaded"
+
+
+def test_images_of_others_stay_and_one_of_ours_must_be_there(place: Path) -> None:
+    path = place / "pipelines" / "align.yaml"
+    path.write_text(path.read_text().replace("prefopt:test", "team/prefopt:test"))
+    with pytest.raises(ConfigError, match=r"no task of pipelines/align.yaml runs in prefopt:TAG. .* team/prefopt:test"):
+        read_package("align", "other:1")
+
+
+@pytest.mark.parametrize("image", ["", " ", "prefopt: 1", "prefopt:1\n"])
+def test_an_image_is_one_word(place: Path, image: str) -> None:
+    with pytest.raises(ConfigError, match=r"--image .*: give an image as nodes pull it"):
+        read_package("align", image)
+
+
 @pytest.mark.parametrize("text", ["", "a: 1", "[1, 2]", "{", "pipelineInfo: {name: x}"])
 def test_a_file_that_is_no_pipeline_is_refused(place: Path, text: str) -> None:
     (place / "other.yaml").write_text(text)

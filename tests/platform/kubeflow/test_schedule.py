@@ -38,7 +38,9 @@ def test_the_same_schedule_again_does_nothing(schedule: Prefopt, api: KfpApi) ->
     assert len(api.uploads) == api.asked["POST /recurringruns"] == 1
 
 
-@pytest.mark.parametrize("more", [("--cron", "@daily"), ("--set", "seed=6"), ("--service-account", "other")])
+@pytest.mark.parametrize(
+    "more", [("--cron", "@daily"), ("--set", "seed=6"), ("--service-account", "other"), ("--image", "a/b:1")]
+)
 def test_a_changed_schedule_replaces_the_old_one(schedule: Prefopt, api: KfpApi, more: tuple[str, ...]) -> None:
     schedule()
     old = only(api.kept["recurring_runs"])
