@@ -1,6 +1,8 @@
 """`prefopt submit ray`: a stage as a job of a Ray cluster."""
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -57,6 +59,7 @@ def submit_ray(
 
 def _watched(submitter: "RayJobsSubmitter", name: str) -> None:
     """Until the job ends. Ctrl-C asks whether it shall."""
+    signal.signal(signal.SIGINT, _interrupt)  # Python's own handler gives way to asyncio's
     try:
         submitter.watch(name, _tell)
     except KeyboardInterrupt:
@@ -64,6 +67,10 @@ def _watched(submitter: "RayJobsSubmitter", name: str) -> None:
             submitter.stop(name)
             raise JobError(f"Job {name} was stopped. Finished work is kept; submit it again to go on.", 130) from None
         raise JobError(f"Job {name} goes on. The same command watches it again.", 130) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(line: str) -> None:

@@ -33,9 +33,6 @@ def start_ray(cluster: ClusterConfig, *, verbose: bool) -> None:
             f"cluster.workers {cluster.workers} x cluster.worker_cpus {cluster.worker_cpus} would reserve every one of"
             f" {cpus} CPUs: lower one of them, so that reading can go on."
         )
-    if address:
-        import torch  # noqa: F401 - loaded after ray.init in a job with a working directory, its MKL ends the process
-
     local = {"num_cpus": cpus + 1, "object_store_memory": cluster.object_store_mb * 1_000_000}
     try:
         ray.init(

@@ -39,16 +39,19 @@ class RayCluster:
     """Ray's own files. A short path: sockets lie in it."""
     environment: dict[str, str] = field(default_factory=dict)
     head_raylet: int = 0
+    _started: int = 0
 
     def start(self, *arguments: str, cpus: int) -> None:
         """A head or a worker node."""
+        self._started += 1
+        place = self.sessions / str(self._started)  # nodes that share one delete each other's copies of a working dir
         command = ["ray", "start", "--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--disable-usage-stats"]
-        self.run([*command, "--object-store-memory", "200000000", *arguments], check=True)
+        self.run([*command, "--temp-dir", str(place), "--object-store-memory", "200000000", *arguments], check=True)
 
     def head(self, cpus: int) -> None:
         """The head, with the dashboard that takes jobs."""
         dashboard = ("--dashboard-host", "127.0.0.1", "--include-dashboard", "true")
-        self.start("--head", "--port", str(_PORT), "--temp-dir", str(self.sessions), *dashboard, cpus=cpus)
+        self.start("--head", "--port", str(_PORT), *dashboard, cpus=cpus)
         (self.head_raylet,) = self.raylets()
 
     def worker(self, cpus: int) -> None:
