@@ -59,7 +59,8 @@ def submit_ray(
 
 def _watched(submitter: "RayJobsSubmitter", name: str) -> None:
     """Until the job ends. Ctrl-C asks whether it shall."""
-    signal.signal(signal.SIGINT, _interrupt)  # Python's own handler gives way to asyncio's
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background
+        signal.signal(signal.SIGINT, _interrupt)  # Python's own handler gives way to asyncio's
     try:
         submitter.watch(name, _tell)
     except KeyboardInterrupt:

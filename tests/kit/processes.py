@@ -33,6 +33,11 @@ def start_training(
     )
 
 
+def heed_interrupts() -> None:
+    """To be called in a child before it begins: tests that run in the background have it ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for the end, which must be good; gives what was said on standard error."""
     _, said = process.communicate(timeout=500)

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.kit.processes import heed_interrupts
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8265"
@@ -100,7 +102,7 @@ class RayCluster:
 
     def begin(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         """Start it, and go on."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "preexec_fn": heed_interrupts}
         return subprocess.Popen(self.command(arguments), env=self.environment, cwd=self.place, text=True, **pipes)  # type: ignore[call-overload]
 
 

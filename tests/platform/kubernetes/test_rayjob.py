@@ -12,6 +12,7 @@ import pytest
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi
+from tests.kit.processes import heed_interrupts
 from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched
 
 ROOT = Path(__file__).parents[3]
@@ -229,6 +230,7 @@ def told_to_end(api: KubeApi, number: signal.Signals) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         watched(api)
