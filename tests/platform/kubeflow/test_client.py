@@ -283,16 +283,19 @@ def test_waiting_ends_with_the_run(submit: Prefopt, api: KfpApi) -> None:
     assert [line.rpartition(": ")[2] for line in err.splitlines()[-3:]] == ["PENDING", "RUNNING", "SUCCEEDED"]
 
 
-@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
-def test_waiting_tells_how_a_run_failed(submit: Prefopt, api: KfpApi, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [("FAILED", "out of memory"), ("FAILED", 'Back-off pulling image "prefopt:9"'), ("CANCELED", "terminated")],
+)
+def test_waiting_tells_how_a_run_failed(submit: Prefopt, api: KfpApi, state: str, cause: str) -> None:
     tasks = [
-        {"display_name": "score", "state": "FAILED", "error": {"message": "out of memory"}},
+        {"display_name": "score", "state": "FAILED", "error": {"message": cause}},
         {"display_name": "ingest", "state": "SUCCEEDED"},
     ]
     api.states, api.ending = ["RUNNING", state], {"run_details": {"task_details": tasks}}
     code, out, err = submit("--wait", "--json")
     assert (code, json.loads(out)["state"]) == (1, state)
-    assert f"ended as {state}: score: out of memory. See {api.url}/#/runs/details/" in err
+    assert f"ended as {state}: score: {cause}. See {api.url}/#/runs/details/" in err
 
 
 def test_waiting_ends_in_time_and_the_run_goes_on(submit: Prefopt, api: KfpApi) -> None:

@@ -131,6 +131,12 @@ def test_a_deadline_names_its_setting(api: KubeApi, reason: str, setting: str) -
     assert f"cluster.submit.{setting}" in str(Run().failure())
 
 
+def test_an_image_that_is_missing_is_thought_of_when_the_cluster_does_not_start(api: KubeApi) -> None:
+    at_once(api, jobDeploymentStatus="Failed", reason="PreRunningDeadlineExceeded")
+    error = Run().failure()
+    assert (error.exit_code, "can they pull the image?" in str(error)) == (1, True)
+
+
 def test_a_job_may_wait_for_its_queue_and_then_run(api: KubeApi) -> None:
     run = Run(queue="gpus", suspended_seconds=60)
     watched(api)
