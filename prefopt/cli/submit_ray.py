@@ -11,7 +11,7 @@ from prefopt.cli.common import AsJson, ConfigPath, Debug, Limit, Overrides, RunD
 from prefopt.config.submit import RaySubmitConfig
 from prefopt.data.manifest import MANIFEST
 from prefopt.errors import ConfigError
-from prefopt.platform.jobs import Job, JobError, job_name, place_config, submitted_text
+from prefopt.platform.jobs import Job, JobError, job_arguments, job_name
 from prefopt.platform.places import settled
 from prefopt.platform.ray_jobs import RayJobsSubmitter
 from prefopt.stages.chain import Chain
@@ -43,8 +43,7 @@ def submit_ray(
         raise ConfigError(f"{stage!r} is no stage: choose one of {', '.join((*specs, WHOLE))}.")
     chain = Chain(tree, place, start_engine=lambda: None, progress=lambda *_: None, stages=specs)
     last = list(specs)[-1] if stage == WHOLE else stage
-    arguments = (stage, place_config(submitted_text(tree), place), "--run-dir", place)
-    job = Job(job_name(stage, chain.key(last), place), arguments)
+    job = Job(job_name(stage, chain.key(last), place), job_arguments(stage, tree, place))
     submitter = RayJobsSubmitter(RaySubmitConfig(kind="ray", address=ray_address))
     name = submitter.submit(job, _tell, done=chain.is_done(last))
     manifest = None
@@ -57,7 +56,7 @@ def submit_ray(
         typer.echo(f"Job {name}: {manifest or 'submitted'}")
 
 
-def _watched(submitter: "RayJobsSubmitter", name: str) -> None:
+def _watched(submitter: RayJobsSubmitter, name: str) -> None:
     """Until the job ends. Ctrl-C asks whether it shall."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background
         signal.signal(signal.SIGINT, _interrupt)  # Python's own handler gives way to asyncio's

@@ -11,7 +11,7 @@ from prefopt.config.submit import HereConfig
 from prefopt.data.storage import Storage
 from prefopt.doctor.report import Check, ok, problem, warning
 from prefopt.errors import PrefoptError
-from prefopt.platform.jobs import Job, JobError, place_config, submitted_text
+from prefopt.platform.jobs import Job, JobError, job_arguments
 from prefopt.platform.kubernetes.api import Kube, KubeError
 from prefopt.platform.places import settled
 from prefopt.platform.stage import submitter
@@ -125,8 +125,7 @@ def _seen_from_inside(config: RunConfig, run_dir: str, tell: Callable[[str], Non
     name = f"prefopt-doctor-{secrets.token_hex(6)}"
     storage, found = Storage(place), f"doctor/{name}.json"
     try:
-        known = place_config(submitted_text(tree), place)
-        arguments = ("doctor", known, "--run-dir", place, "--probe", storage.place(found))
+        arguments = (*job_arguments("doctor", tree, place), "--probe", storage.place(found))
         submitter(tree).run(Job(name, arguments), tell)
         checks = [Check(**check) for check in json.loads(storage.read_bytes(found))["checks"]]
         storage.delete(found)

@@ -64,10 +64,11 @@ def job_name(stage: str, key: str, run_dir: str) -> str:
     return f"prefopt-{stage}-{digest(key, run_dir)[:12]}"
 
 
-def submitted_text(config: RunConfig) -> str:
-    """A config as a job gets it: whatever Ray the job finds itself in is the one to use."""
+def job_arguments(command: str, config: RunConfig, run_dir: str) -> tuple[str, ...]:
+    """Of a command that a job runs, and the config it reads: whatever Ray it finds itself in is the one to use."""
     cluster = config.cluster.model_copy(update={"address": None})
-    return dump_config(config.model_copy(update={"cluster": cluster}))
+    text = dump_config(config.model_copy(update={"cluster": cluster}))
+    return (command, place_config(text, run_dir), "--run-dir", run_dir)
 
 
 def place_config(text: str, run_dir: str) -> str:

@@ -1,6 +1,5 @@
 """A stage for a pipeline: it runs where its config says, and its result is read from the run directory."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +12,12 @@ from prefopt.errors import ConfigError
 from prefopt.platform.configs import given_config
 from prefopt.platform.here import HereSubmitter, answer, say
 from prefopt.platform.image import check_ray_version
-from prefopt.platform.jobs import Job, JobError, Submitter, job_name, place_config, submitted_text
+from prefopt.platform.jobs import Job, JobError, Submitter, job_arguments, job_name, place_config
+from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from prefopt.platform.places import check_shared, settled
+from prefopt.platform.ray_jobs import RayJobsSubmitter
 from prefopt.stages.chain import Chain
 from prefopt.stages.keys import NIGHT, STAGES
-
-_ELSEWHERE = {
-    "ray": "prefopt.platform.ray_jobs:RayJobsSubmitter",
-    "kubernetes": "prefopt.platform.kubernetes.rayjob:RayJobSubmitter",
-}
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,8 @@ def run_stage(
     skipped = chain.is_done(stage)
     if not skipped:
         chain.context(stage)  # a missing parent is told before anything is submitted
-        arguments = (stage, place_config(submitted_text(tree), place), "--run-dir", place)
         labels = {"app.kubernetes.io/name": "prefopt", "app.kubernetes.io/component": stage}
-        job = Job(job_name(stage, chain.key(stage), place), arguments, labels)
+        job = Job(job_name(stage, chain.key(stage), place), job_arguments(stage, tree, place), labels)
         _submitter(tree, stage).run(job, tell)
         if not chain.is_done(stage):
             raise JobError(
@@ -121,11 +116,13 @@ def run_command(
 def submitter(config: RunConfig) -> Submitter:
     """What runs jobs where `cluster.submit` says."""
     submit = config.cluster.submit
-    if submit.kind == "here":
-        return HereSubmitter()
-    module, _, name = _ELSEWHERE[submit.kind].partition(":")
-    made: Submitter = getattr(importlib.import_module(module), name)(submit)
-    return made
+    match submit.kind:
+        case "here":
+            return HereSubmitter()
+        case "ray":
+            return RayJobsSubmitter(submit)
+        case "kubernetes":
+            return RayJobSubmitter(submit)
 
 
 def _submitter(config: RunConfig, stage: str) -> Submitter:
