@@ -41,9 +41,15 @@ def all_overrides(overrides: list[str] | None, limit: int | None, ray_address: s
 
 @contextmanager
 def engine(config: RunConfig, debug: bool) -> Iterator[Callable[[], None]]:
-    """Gives what starts Ray, for the first stage that needs it; ends it with the block."""
+    """Gives what starts the engine, for the first stage that needs it; a Ray that it started ends with the block."""
 
     def start() -> None:
+        if config.cluster.engine == "process":
+            from prefopt.distributed.quiet import quieten
+
+            if not debug:
+                quieten()
+            return
         from prefopt.distributed.session import start_ray
 
         start_ray(config.cluster, verbose=debug)

@@ -1,6 +1,6 @@
 """Where the work runs. Nothing here ever enters a key: results do not depend on it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,8 +9,12 @@ from prefopt.config.submit import HereConfig, SubmitConfig
 
 
 class ClusterConfig(Branch):
-    """Ray resources."""
+    """Where work runs."""
 
+    engine: Literal["ray", "process"] = "ray"
+    """`ray`: stages spread their work over the workers of Ray. `process`: each stage works in its own process, one unit
+    after the other and with one training worker, and Ray is never started: for small data, where starting workers
+    takes longer than their work, and for debuggers. A process that dies is not begun again by itself."""
     address: str | None = None
     """Address of a running Ray cluster; by default a local Ray is started and ended."""
     cpus: Count | None = None

@@ -7,13 +7,13 @@ import ray
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.malloc import MALLOC_ENVIRONMENT
+from prefopt.distributed.quiet import QUIET_ENVIRONMENT
 from prefopt.errors import ConfigError
 
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
+    **QUIET_ENVIRONMENT,
 }
 
 

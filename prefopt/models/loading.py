@@ -7,7 +7,9 @@ from typing import Any, TypeVar, cast, get_args
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
+from transformers.utils import logging as transformers_logging
 
 from prefopt.config.base import Size
 from prefopt.config.root import ModelConfig
@@ -27,6 +29,8 @@ def load_pipeline(model: ModelConfig, dtype: torch.dtype = torch.float32, **comp
     `components` replace parts (a part given as None is not loaded). Raises InputError if the model cannot be found or
     read, or is of no known family. Only safetensors weights are read.
     """
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     family = model_family(model)
     if model.vae is not None and "vae" not in components:
         components["vae"] = load_vae(model, dtype)

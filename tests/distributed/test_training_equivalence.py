@@ -152,9 +152,10 @@ def check_losses(seen: Sequence[float], expected: Sequence[float], largest: floa
     assert abs(differences.mean()) <= 0.1 * largest
 
 
-def check_weights(seen: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], largest: float = LR) -> None:
+def check_weights(seen: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """A step of Adam is about LR whatever the gradient: where that is next to nothing, its sign may turn."""
     assert seen.keys() == expected.keys()
-    assert max(float((seen[key] - expected[key]).abs().max()) for key in expected) <= largest
+    assert max(float((seen[key] - expected[key]).abs().max()) for key in expected) <= 2 * LR
 
 
 def check_alike(seen: Run, expected: Run, largest: float) -> None:

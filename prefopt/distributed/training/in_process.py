@@ -1,0 +1,25 @@
+"""A training job in this process, as the one worker of its group."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from prefopt.distributed.training.job import TrainingJob
+from prefopt.distributed.training.worker import train_job
+
+
+def fit(job: TrainingJob) -> dict[str, Any]:
+    """What the worker returns."""
+    device = torch.device(job.config.cluster.device)
+    if not dist.is_initialized():
+        _stand_alone(device)
+    return train_job(job, device)
+
+
+def _stand_alone(device: torch.device) -> None:
+    """A process group of one, which this process keeps: DeepSpeed joins one group and knows no other."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
