@@ -22,4 +22,5 @@ def _stand_alone(device: torch.device) -> None:
     """A process group of one, which this process keeps: DeepSpeed joins one group and knows no other."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
