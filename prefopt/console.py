@@ -87,6 +87,10 @@ class Reporter:
             told = ", ".join(part for part in (left, how) if part)
             self._console.print(f"{self._stage}: {what} {done}/{total}{f' ({told})' if told else ''}", highlight=False)
 
+    def say(self, line: str) -> None:
+        """Something that is worth a line of its own."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def end(self, outcome: StageOutcome) -> None:
         """A stage ended, or there was nothing to do."""
         rows = outcome.output.manifest.rows

@@ -7,9 +7,11 @@ import typer
 
 from prefopt.cli import looking, retention, retrain, stages
 from prefopt.cli.evaluate import evaluate
+from prefopt.cli.lab import lab
 from prefopt.cli.registry import registry
 from prefopt.cli.submit import submit
 from prefopt.cli.submit_kfp import schedule
+from prefopt.distributed.quiet import quieten
 from prefopt.errors import PrefoptError
 from prefopt.platform.image import check_ray_version
 
@@ -30,6 +32,7 @@ for _name, _help in retrain.STAGE_HELP.items():
 app.command()(retrain.promote)
 app.command()(retention.gc)
 app.command()(retention.forget)
+app.command()(lab)
 app.add_typer(submit, name="submit", help="Run a stage or a pipeline on a cluster.")
 app.command()(schedule)
 app.add_typer(registry, name="registry", help="Show who is the champion, and promote or roll back by hand.")
@@ -39,6 +42,8 @@ def main() -> None:
     """Entry point of the `prefopt` command."""
     debug = "--debug" in sys.argv
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
+    if not debug:
+        quieten()
     logging.getLogger("prefopt").setLevel(logging.INFO if debug else logging.WARNING)
     try:
         check_ray_version()

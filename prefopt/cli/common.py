@@ -45,10 +45,6 @@ def engine(config: RunConfig, debug: bool) -> Iterator[Callable[[], None]]:
 
     def start() -> None:
         if config.cluster.engine == "process":
-            from prefopt.distributed.quiet import quieten
-
-            if not debug:
-                quieten()
             return
         from prefopt.distributed.session import start_ray
 

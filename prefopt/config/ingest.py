@@ -111,6 +111,19 @@ class WorldSource(Branch):
     kind: Literal["world"]
     pairs: Count = 1200
     seed: int = 0
+    shares: dict[Literal["majority", "noir", "ornate", "careless"], Share] | None = None
+    """Of the annotators, by group; by default 0.88 majority and 0.04 of each other."""
+    votes_per_pair: Count = 3
+    """How many people judge a pair that several judge."""
+    repeated: Share = 0.1
+    """Share of the pairs that several people judge; one person judges each other pair."""
+
+    @field_validator("shares")
+    @classmethod
+    def _everybody_is_in_a_group(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is not None and abs(sum(shares.values()) - 1.0) > 1e-9:
+            raise ValueError(f"the shares sum to {sum(shares.values()):g}, not to 1")
+        return shares
 
 
 Source = Annotated[PickapicSource | Hpdv2Source | FolderSource | TableSource | WorldSource, Field(discriminator="kind")]

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from prefopt.config import RunConfig, dump_config
 from prefopt.data.ids import canonical_hash
-from prefopt.data.manifest import Manifest, commit_manifest, describe_file, is_complete, read_manifest, stage_key
+from prefopt.data.manifest import (
+    MANIFEST,
+    Manifest,
+    commit_manifest,
+    describe_file,
+    is_complete,
+    read_manifest,
+    stage_key,
+)
 from prefopt.data.storage import Storage
 from prefopt.data.users import note_user
 from prefopt.errors import InputError
@@ -76,6 +84,17 @@ class Chain:
     def is_done(self, stage: str) -> bool:
         """Whether a stage's output is there and whole."""
         return is_complete(self.directory(stage), self._keys[stage])
+
+    def adopt(self, stage: str, other: "Chain") -> None:
+        """Copy a stage's output, unless it is here, from a chain that has finished the very same stage."""
+        if self.is_done(stage):
+            return
+        given, mine = other.finished(stage, needed_by=stage), self.directory(stage)
+        assert given.manifest.key == self._keys[stage], "only the same stage can be taken over"
+        for file in given.manifest.files:
+            mine.write_bytes(file.path, given.storage.read_bytes(file.path))
+        mine.write_bytes(MANIFEST, given.storage.read_bytes(MANIFEST))
+        self._note(self._stages[stage], mine)
 
     def run(self, stages: Iterable[str]) -> list[StageOutcome]:
         """Run these stages in order, skipping what is done. InputError if a stage lacks a parent's output."""

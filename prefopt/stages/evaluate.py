@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from prefopt.card.counts import count_data
 from prefopt.config import RunConfig
 from prefopt.config.evaluate import BASE, CHAMPION, TUNED
-from prefopt.config.objective import AdaptiveParams
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.data.ids import normalised_prompt
 from prefopt.data.schema import SOURCES
@@ -19,7 +18,7 @@ from prefopt.data.tables import read_tables
 from prefopt.distributed.evaluate import ComparedModel, accuracy_units
 from prefopt.evaluation.accuracy import HeldoutPair, accuracy_points
 from prefopt.evaluation.groups import GroupVote, group_accuracies
-from prefopt.evaluation.minority import Detection, detect, label_truth, offline_u, online_u
+from prefopt.evaluation.minority import Detection, detect
 from prefopt.evaluation.protocol import method_summary
 from prefopt.evaluation.report import RunPart
 from prefopt.evaluation.results import Results
@@ -31,8 +30,9 @@ from prefopt.stages.base import StageContext, StageOutput, StageResult
 from prefopt.stages.compared import Drawn, draw, finish
 from prefopt.stages.heldout import heldout_gaps, heldout_votes, split_pairs
 from prefopt.stages.ingest import SOURCE_FILES
+from prefopt.stages.minority import labels_with_truth, u_by_source
 
-MINORITY, STEPS, VERDICTS = "minority.parquet", "steps.jsonl", "health.jsonl"
+STEPS, VERDICTS = "steps.jsonl", "health.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -127,30 +127,13 @@ def _accuracy(gaps: Mapping[str, Floats], pairs: list[HeldoutPair], how: Resampl
 
 def _detections(context: StageContext, how: Resampling) -> list[Detection]:
     """Online first: it is what training used, where it was computed."""
-    ingest, inject, score, train = (context.parents[name] for name in ("ingest", "inject", "score", "train"))
-    columns = ["vote_id", "pair_id", "label", "latest"]
-    truth = label_truth(
-        read_tables(inject, "labels-", columns), read_tables(ingest, "votes-", columns), context.config.labels.rule
-    )
-    pairs = read_tables(ingest, "pairs-", ["pair_id", "prompt", "split"])
-    pairs = pairs.filter(pc.is_in(pairs["split"], pa.array(context.config.inject.splits)))
+    config = context.config
+    truth = labels_with_truth(config, context.parents, config.inject.splits)
+    pairs = read_tables(context.parents["ingest"], "pairs-", ["pair_id", "prompt"])
     prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-    truth = truth.filter(pc.is_in(truth["pair_id"], pairs["pair_id"].combine_chunks()))
-    sources = {"offline": offline_u(truth, read_tables(score, "scores-", ["pair_id", "u", "stability"]))}
-    if MINORITY in train.manifest.files_like(MINORITY):
-        seen = train.storage.read_table(MINORITY, ["vote_id", "step", "u"])
-        sources = {"online": online_u(seen, _warmup(context.config)), **sources}
-    injected = bool(context.config.inject.flips)
-    found = [detect(name, truth, u, prompts, how, injected=injected) for name, u in sources.items() if u is not None]
+    sources, injected = u_by_source(config, context.parents, truth), bool(config.inject.flips)
+    found = [detect(name, truth, u, prompts, how, injected=injected) for name, u in sources.items()]
     return [detection for detection in found if detection]
-
-
-def _warmup(config: RunConfig) -> int:
-    """Optimizer steps in which training has no online u yet."""
-    objective = config.train.objective
-    if not isinstance(objective, AdaptiveParams) or objective.u.normalise != "running":
-        return 0
-    return objective.u.warmup
 
 
 def _lines(train: StageOutput, file: str) -> list[dict[str, Any]]:

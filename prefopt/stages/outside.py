@@ -63,13 +63,15 @@ def _settled(source: SourceConfig, store: Storage) -> SourceConfig:
         places = {name: getattr(source, name, None) for name in ("path", "images")}
         local = {name: os.path.abspath(place) for name, place in places.items() if place and "://" not in place}
         return source.model_copy(update=local)
-    parameters = {"world_version": WORLD_VERSION, "pairs": source.pairs, "seed": source.seed}
+    asked = source.model_dump(mode="json", exclude={"kind"}, exclude_defaults=True)
+    asked |= {"pairs": source.pairs, "seed": source.seed}
+    parameters = {"world_version": WORLD_VERSION, **asked}
     place = store.child(f"world/{canonical_hash(parameters)[:16]}")
     if not place.exists(_COMPLETE):
         from prefopt.world.dataset import write_dataset
 
         with tempfile.TemporaryDirectory() as scratch:
-            write_dataset(Path(scratch), pairs=source.pairs, seed=source.seed)
+            write_dataset(Path(scratch), **asked)
             for file in sorted(Path(scratch).rglob("*.parquet")):
                 place.write_bytes(f"data/{file.relative_to(scratch).as_posix()}", file.read_bytes())
         place.write_bytes(_COMPLETE, json.dumps(parameters, sort_keys=True).encode())

@@ -80,9 +80,14 @@ def _outside(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
     return np.asarray(below + np.maximum(values - high - slack, 0.0), dtype=np.float64)
 
 
-def _true(_: NDArray[np.uint8], seen: Measurement, asked: list[Asked]) -> NDArray[np.float64]:
-    values = qualities(measured_looks(seen), measured_fidelity(seen, asked))
-    return utility(values, TASTES["majority"]) - np.minimum(left_world(seen), 6.0)
+def _true(group: str) -> Formula:
+    """The true utility of a group's taste, less what a picture loses that no scene could give."""
+
+    def formula(_: NDArray[np.uint8], seen: Measurement, asked: list[Asked]) -> NDArray[np.float64]:
+        values = qualities(measured_looks(seen), measured_fidelity(seen, asked))
+        return utility(values, TASTES[group]) - np.minimum(left_world(seen), 6.0)
+
+    return formula
 
 
 def _taste(pixels: NDArray[np.uint8], seen: Measurement, asked: list[Asked]) -> NDArray[np.float64]:
@@ -133,7 +138,9 @@ _FORMULAS: dict[str, Formula] = {
     "world/style": _style,
     "world/taste": _taste,
     "world/clutter": _clutter,
-    "world/true": _true,
+    "world/true": _true("majority"),
+    "world/noir": _true("noir"),
+    "world/ornate": _true("ornate"),
 }
 
 

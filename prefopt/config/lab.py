@@ -1,0 +1,148 @@
+"""The laboratory: which runs are made, how their settings are chosen, and what is asked of them."""
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from prefopt.config.base import Branch, Count, Positive
+from prefopt.config.load import MAX_CONFIG_BYTES
+from prefopt.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.%+_-]{0,47}$")]
+Settings = dict[str, Any]
+"""Dotted keys of a run's config, and their values."""
+Candidates = dict[str, Annotated[list[Any], Field(min_length=1)]]
+"""Dotted keys of a run's config, and the values to try: every combination is a candidate."""
+
+
+class MethodConfig(Branch):
+    """A way to train: an objective with its labels and latents."""
+
+    set: Settings = Field(default_factory=dict)
+    tune: Candidates | None = None
+    """By default `tuning.candidates`."""
+    like: str | None = None
+    """Another method, whose chosen settings this one takes untuned: for ablations, which change one thing."""
+
+
+class TuningConfig(Branch):
+    """How a method's settings are chosen: by the headline win rate on the validation split."""
+
+    noise: str
+    """The noise that is tuned on."""
+    seeds: tuple[int, ...] = (1000,)
+    """Apart from the grid's, so that no cell was chosen on its own data."""
+    candidates: Candidates = Field(default_factory=dict)
+    """Of every method that has none of its own."""
+    set: Settings = Field(default_factory=dict)
+    """Changes of the run for tuning cells alone."""
+
+
+class BudgetConfig(Branch):
+    """When to stop, and go on another time."""
+
+    cells: Count | None = None
+    """That are begun."""
+    minutes: Positive | None = None
+    """After which none is begun."""
+
+
+class LabConfig(Branch):
+    """A grid of runs: method x noise x seed."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    run: str
+    """The config that all runs share; a relative path is seen from the laboratory's own file."""
+    methods: Annotated[dict[Name, MethodConfig], Field(min_length=1)]
+    noises: Annotated[dict[Name, Settings], Field(min_length=1)]
+    """By name, what each noise sets. The first is what gains are compared with: clean labels."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeded: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "seed",
+        "inject.seed",
+        "score.visits.seed",
+        "evaluate.seed",
+    )
+    """Keys of the run's config that take a cell's seed."""
+    tuning: TuningConfig | None = None
+    """None: every method runs with the settings that it has."""
+    truth: str | None = None
+    """A reward that knows what the majority truly prefers: labels against it are minority labels."""
+    outcomes: str | None = None
+    """A file of outcomes, seen from the laboratory's own file, that is read and added to: cells that it holds are not
+    run again, on whatever machine they ran. By default outcomes.jsonl in the run directory."""
+    workers: Count | None = None
+    """Cells at a time; by default one for each CPU, or each GPU if cells need one."""
+    budget: BudgetConfig = BudgetConfig()
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "LabConfig":
+        if self.tuning and self.tuning.noise not in self.noises:
+            raise ValueError(f"tuning.noise {self.tuning.noise!r} is none of the noises: {', '.join(self.noises)}")
+        for name, method in self.methods.items():
+            if method.like is None:
+                continue
+            if method.like not in self.methods or self.methods[method.like].like is not None:
+                raise ValueError(f"methods.{name}.like {method.like!r} must be a method that is tuned itself")
+            if method.tune is not None:
+                raise ValueError(f"methods.{name}: `like` and `tune` exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_is_tuned_more(self) -> "LabConfig":
+        if self.tuning is None:
+            tuned = [name for name, method in self.methods.items() if method.tune]
+            if tuned:
+                raise ValueError(f"methods.{tuned[0]}.tune needs `tuning`")
+            return self
+        counts = {name: len(self.candidates(name)) for name, method in self.methods.items() if method.like is None}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise ValueError(f"every method must have equally many candidates: {told}")
+        return self
+
+    def candidates(self, method: str) -> list[Settings]:
+        """The settings that tuning tries for a method: one, empty, where nothing is tuned."""
+        tuned = self.methods[method].tune
+        if tuned is None:
+            tuned = self.tuning.candidates if self.tuning else {}
+        return [dict(zip(tuned, values, strict=True)) for values in itertools.product(*tuned.values())]
+
+    @property
+    def cells(self) -> int:
+        """Of the grid."""
+        return len(self.methods) * len(self.noises) * len(self.seeds)
+
+
+def load_lab(path: str | Path) -> LabConfig:
+    """Read a laboratory's config; `run` and `outcomes` become absolute paths. ConfigError for what is no such file."""
+    place = Path(path)
+    try:
+        if place.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: this is no config file.")
+        tree = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Check the path.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of config keys, not {type(tree).__name__}.")
+    try:
+        config = LabConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(_described(problem) for problem in error.errors())
+        raise ConfigError(f"{path}: {problems}.") from None
+    here = place.resolve().parent
+    places = {"run": str(here / config.run)}
+    if config.outcomes is not None:
+        places["outcomes"] = str(here / config.outcomes)
+    return config.model_copy(update=places)
+
+
+def _described(problem: Any) -> str:
+    field = ".".join(map(str, problem["loc"]))
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

@@ -1,0 +1,117 @@
+"""Cells: the runs of a laboratory, each the shared run with a few settings of its own."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from prefopt.config.lab import LabConfig, Settings
+from prefopt.lab.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the laboratory."""
+
+    method: str
+    noise: str
+    rate: float | None
+    """Share of labels that the noise flips at random; None for another kind of noise."""
+    seed: int
+    candidate: int | None
+    """Which setting a tuning cell tries; None for a cell of the grid."""
+    settings: tuple[str, ...]
+    """KEY=VALUE, to be applied in this order."""
+
+    @property
+    def name(self) -> str:
+        """Of its run directory, below the laboratory's."""
+        parts = [self.method, self.noise, f"seed {self.seed}"]
+        if self.candidate is not None:
+            parts.append(f"candidate {self.candidate}")
+        kind = "cells" if self.candidate is None else "tuning"
+        return f"{kind}/{'--'.join(map(_plain, parts))}"
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        tried = "" if self.candidate is None else f", candidate {self.candidate + 1}"
+        return f"{self.method}, {self.noise}, seed {self.seed}{tried}"
+
+
+def tuning_cells(lab: LabConfig) -> Iterator[Cell]:
+    """Every candidate of every method that is tuned, method by method; none where there is nothing to choose."""
+    tuning = lab.tuning
+    if tuning is None:
+        return
+    for method, chosen in lab.methods.items():
+        candidates = lab.candidates(method)
+        if chosen.like is not None or len(candidates) < 2:
+            continue
+        for number, candidate in enumerate(candidates):
+            for seed in tuning.seeds:
+                more = {**candidate, **tuning.set, "evaluate.split": "validation"}
+                yield _cell(lab, method, tuning.noise, seed, more, number)
+
+
+def grid_cells(lab: LabConfig, found: Mapping[Cell, Outcome]) -> Iterator[Cell]:
+    """The grid's cells whose method's settings can be chosen by now: seed by seed, so that a grid that is cut short
+    has whole seeds."""
+    chosen = chosen_candidates(lab, found)
+    for seed in lab.seeds:
+        for noise in lab.noises:
+            for method, config in lab.methods.items():
+                number = chosen.get(config.like or method)
+                if number is not None:
+                    yield _cell(lab, method, noise, seed, lab.candidates(config.like or method)[number], None)
+
+
+def chosen_candidates(lab: LabConfig, found: Mapping[Cell, Outcome]) -> dict[str, int]:
+    """The candidate with the highest mean headline win rate on validation, by method; of equals the first. A method is
+    missing until all of its tuning cells are found."""
+    chosen = {method: 0 for method, config in lab.methods.items() if config.like is None}
+    rates: dict[str, dict[int, list[float]]] = {}
+    waiting = set()
+    for cell in tuning_cells(lab):
+        assert cell.candidate is not None, "a tuning cell tries a candidate"
+        if cell in found:
+            rates.setdefault(cell.method, {}).setdefault(cell.candidate, []).append(found[cell].win_rate)
+        else:
+            waiting.add(cell.method)
+    for method, by_candidate in rates.items():
+        means = {number: sum(values) / len(values) for number, values in by_candidate.items()}
+        chosen[method] = max(means, key=lambda number: (means[number], -number))
+    return {method: number for method, number in chosen.items() if method not in waiting}
+
+
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE of every setting, the value as YAML on one line."""
+    return [f"{key}={_flow(value)}" for key, value in settings.items()]
+
+
+def flip_rate(noise: Settings) -> float | None:
+    """Share of labels that are flipped at random, where a noise is nothing else; 0 for clean labels."""
+    flips = noise.get("inject.flips")
+    if set(noise) - {"inject.flips"} or not isinstance(flips, list | type(None)):
+        return None
+    if not flips:
+        return 0.0
+    only = flips[0] if len(flips) == 1 else {}
+    return float(only["rate"]) if only.get("kind") == "symmetric" else None
+
+
+def _cell(lab: LabConfig, method: str, noise: str, seed: int, chosen: Settings, candidate: int | None) -> Cell:
+    settings = {**dict.fromkeys(lab.seeded, seed), **lab.noises[noise], **lab.methods[method].set, **chosen}
+    rate = flip_rate(lab.noises[noise])
+    return Cell(method, noise, rate, seed, candidate, tuple(as_overrides(settings)))
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text.replace("%", "pct").replace("+", "and")).strip("-")

@@ -1,0 +1,156 @@
+"""A sitting of the laboratory: from its config and the outcomes that are there to more outcomes."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from prefopt.config import load_config
+from prefopt.config.lab import BudgetConfig, LabConfig
+from prefopt.data.storage import Storage
+from prefopt.errors import ConfigError, PrefoptError
+from prefopt.lab.cells import Cell, chosen_candidates, grid_cells, tuning_cells
+from prefopt.lab.jobs import Job, Jobs
+from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
+from prefopt.lab.work import OWN, Laboratory
+from prefopt.lab.workers import Given, Workers, hired
+
+OUTCOMES = "outcomes.jsonl"
+
+
+class Watcher(Protocol):
+    """Who is told how a sitting goes."""
+
+    def progress(self, done: int, total: int, what: str, how: str = "") -> None:
+        """So many of all cells are done."""
+
+    def say(self, line: str) -> None:
+        """A cell ended."""
+
+
+@dataclass
+class Sitting:
+    """What a sitting came to."""
+
+    cells: int
+    """Of tuning and grid."""
+    found: dict[Cell, Outcome]
+    """Of the cells that are done, in this sitting or an earlier one."""
+    failed: dict[Cell, PrefoptError] = field(default_factory=dict)
+    chosen: dict[str, int] = field(default_factory=dict)
+    """The candidate that each method took."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every cell is done."""
+        return len(self.found) == self.cells
+
+
+class Lab:
+    """A laboratory in its directory. What other sittings and machines have found counts."""
+
+    def __init__(self, config: LabConfig, place: str, watcher: Watcher) -> None:
+        """ConfigError if the run's config, or a cell's settings, make no run."""
+        self._config, self._watcher = config, watcher
+        run = load_config(config.run)
+        self._cluster = run.cluster
+        elsewhere = run.cluster.submit.kind != "here"
+        place = place if "://" in place else os.path.abspath(place)
+        if "://" in place and config.outcomes is None:
+            raise ConfigError("A laboratory in an object store needs `outcomes`, a local file for what its cells gave.")
+        self._laboratory = Laboratory(config.run, place, config.truth, elsewhere)
+        self._file = Path(config.outcomes or f"{place}/{OUTCOMES}")
+        Storage(place).check_writable()
+        self._keys: dict[Cell, dict[str, str]] = {}
+        self._outcomes = {one.key: one for one in read_outcomes(self._file)}
+        self._total = config.cells + len(list(tuning_cells(config)))
+
+    def run(self, budget: BudgetConfig, start_engine: Callable[[], object]) -> Sitting:
+        """Do the cells that are missing, as far as the budget goes. A cell that fails is told, and left for another
+        sitting."""
+        sitting = Sitting(self._total, self._found())
+        self._watcher.progress(len(sitting.found), self._total, "cells")
+        if self._cells_left(sitting):
+            with hired(self._laboratory, self._cluster, self._config.workers, start_engine) as workers:
+                self._work(workers, sitting, budget)
+        sitting.chosen = chosen_candidates(self._config, sitting.found)
+        return sitting
+
+    def _work(self, workers: Workers, sitting: Sitting, budget: BudgetConfig) -> None:
+        jobs, under_way, begun, started = Jobs(self._keys_of), 0, 0, time.monotonic()
+        jobs.add(self._cells_left(sitting))
+        while True:
+            while under_way < workers.size and not _spent(budget, begun, time.monotonic() - started):
+                job = jobs.next()
+                if job is None:
+                    break
+                begun += job.stage is None
+                workers.begin(job)
+                under_way += 1
+            if not under_way:
+                return
+            for job, given in workers.finished():
+                under_way -= 1
+                self._end(jobs, job, given, sitting)
+
+    def _end(self, jobs: Jobs, job: Job, given: Given | PrefoptError, sitting: Sitting) -> None:
+        if isinstance(given, PrefoptError):
+            what = job.cell.title if job.stage is None else f"{job.stage} for {job.cell.title}"
+            self._watcher.say(f"{what}: failed. {given}")
+            sitting.failed |= {lost.cell: given for lost in jobs.failed(job)}
+            return
+        jobs.done(job)
+        if given is None:
+            return
+        self._keep(given)
+        sitting.found = self._found()
+        jobs.add(self._cells_left(sitting))
+        self._watcher.say(f"{job.cell.title}: {_in_words(given)}")
+        self._watcher.progress(len(sitting.found), self._total, "cells")
+
+    def _keep(self, outcome: Outcome) -> None:
+        """In the file, which is replaced whole: another sitting may have added to it."""
+        self._outcomes = {one.key: one for one in read_outcomes(self._file)} | {outcome.key: outcome}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        scratch.write_text(as_lines(self._outcomes.values()), encoding="utf-8")
+        scratch.replace(self._file)
+
+    def _known_cells(self, found: dict[Cell, Outcome]) -> list[Cell]:
+        return [*tuning_cells(self._config), *grid_cells(self._config, found)]
+
+    def _found(self) -> dict[Cell, Outcome]:
+        """Outcomes of the cells that are known by now, in the cells' own names: a run may be two cells."""
+        found: dict[Cell, Outcome] = {}
+        for cells in (tuning_cells(self._config), grid_cells(self._config, found)):
+            for cell in cells:
+                outcome = self._outcomes.get(self._keys_of(cell)[OWN[-1]])
+                if outcome is not None:
+                    found[cell] = _of(cell, outcome)
+        return found
+
+    def _cells_left(self, sitting: Sitting) -> list[Cell]:
+        return [cell for cell in self._known_cells(sitting.found) if cell not in sitting.found]
+
+    def _keys_of(self, cell: Cell) -> dict[str, str]:
+        if cell not in self._keys:
+            self._keys[cell] = self._laboratory.keys(cell)
+        return self._keys[cell]
+
+
+def _of(cell: Cell, outcome: Outcome) -> Outcome:
+    names = {"method": cell.method, "noise": cell.noise, "rate": cell.rate, "seed": cell.seed}
+    return outcome.model_copy(update={**names, "candidate": cell.candidate, "settings": list(cell.settings)})
+
+
+def _spent(budget: BudgetConfig, begun: int, seconds: float) -> bool:
+    cells, minutes = budget.cells, budget.minutes
+    return (cells is not None and begun >= cells) or (minutes is not None and seconds >= 60.0 * minutes)
+
+
+def _in_words(outcome: Outcome) -> str:
+    accuracy = "" if outcome.accuracy is None else f", held-out accuracy {outcome.accuracy:.3f}"
+    seconds = outcome.cost.train_seconds
+    return f"win rate {outcome.win_rate:.3f}{accuracy} (training took {seconds:.0f} s)"

@@ -1,0 +1,81 @@
+"""What a worker of the laboratory does: a stage that many cells share, or a cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefopt.config import RunConfig, dump_config, load_config
+from prefopt.data.storage import Storage
+from prefopt.lab.cells import Cell
+from prefopt.lab.measure import measure
+from prefopt.lab.outcome import Outcome
+from prefopt.lab.truth import score_truth
+from prefopt.platform.stage import run_stage
+from prefopt.stages.chain import Chain
+
+SHARED = ("ingest", "inject", "score")
+"""Stages that cells with the same data, noise and visits share."""
+OWN = ("train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Where the work is done, the same for all of it."""
+
+    run: str
+    """The config that all cells share."""
+    place: str
+    """The laboratory's directory, a path or URI."""
+    truth: str | None
+    """A reward that knows what the majority truly prefers."""
+    elsewhere: bool = False
+    """Whether a cell's stages are jobs that `cluster.submit` sends to a cluster. If not, they work in this process."""
+
+    def config(self, settings: Sequence[str]) -> RunConfig:
+        """A cell's config. ConfigError if its settings make none."""
+        here = [f"store={self.place}/store", *([] if self.elsewhere else ["cluster.engine=process"])]
+        return load_config(self.run, [*settings, *here])
+
+    def keys(self, cell: Cell) -> dict[str, str]:
+        """Of its stages."""
+        chain = _chain(self.config(cell.settings), self._shared)
+        return {stage: chain.key(stage) for stage in (*SHARED, *OWN)}
+
+    def do_stage(self, stage: str, cell: Cell) -> None:
+        """A stage that the cell shares with others, whose parents are done."""
+        config = self.config(cell.settings)
+        chain = _chain(config, self._shared)
+        self._run(chain, config, self._shared, stage)
+        if stage == "score" and self.truth is not None:
+            score_truth(chain.context(stage), self.truth)
+
+    def do_cell(self, cell: Cell) -> Outcome:
+        """A cell, whose shared stages are done: train, evaluate, measure."""
+        config, place = self.config(cell.settings), f"{self.place}/{cell.name}"
+        shared, own, run = _chain(config, self._shared), _chain(config, place), Storage(place)
+        for stage in SHARED:
+            own.adopt(stage, shared)
+            log = f"logs/{stage}/{own.key(stage)[:12]}.json"
+            run.write_bytes(log, Storage(self._shared).read_bytes(log))
+        for stage in OWN:
+            self._run(own, config, place, stage)
+        stages = {stage: own.finished(stage, needed_by=cell.title) for stage in (*SHARED, *OWN)}
+        return measure(cell, config, run, stages, self.truth)
+
+    @property
+    def _shared(self) -> str:
+        """A run directory that holds every shared stage."""
+        return f"{self.place}/shared"
+
+    def _run(self, chain: Chain, config: RunConfig, place: str, stage: str) -> None:
+        if self.elsewhere:
+            run_stage(stage, dump_config(config), place, tell=lambda line: None)
+        else:
+            chain.run([stage])
+
+
+def _chain(config: RunConfig, place: str) -> Chain:
+    return Chain(config, place, start_engine=lambda: None, progress=_say_nothing)
+
+
+def _say_nothing(done: int, total: int, what: str, how: str = "") -> None:
+    """The laboratory counts cells."""

@@ -1,0 +1,129 @@
+"""Who works for the laboratory: long-lived actors on Ray, or threads that send jobs to a cluster."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import ray
+
+from prefopt.config.cluster import ClusterConfig
+from prefopt.distributed.quiet import quieten
+from prefopt.errors import PrefoptError, WorkerError, error_as_json, error_from_json
+from prefopt.lab.jobs import Job
+from prefopt.lab.outcome import Outcome
+from prefopt.lab.work import Laboratory
+
+RETRIES = 2
+"""How often a job is begun again after the death of its process; a cell goes on from its newest checkpoint."""
+Given = Outcome | None
+"""Of a cell its outcome, of a stage nothing."""
+
+
+class Workers(Protocol):
+    """Does jobs, a few at a time."""
+
+    size: int
+    """How many at a time."""
+
+    def begin(self, job: Job) -> None:
+        """Begin a job; fewer than `size` are under way."""
+
+    def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
+        """Waits until some of the jobs under way have ended."""
+
+
+class _Actor:
+    """A process that outlives its jobs."""
+
+    def __init__(self, laboratory: Laboratory, threads: int) -> None:
+        quieten()
+        import torch
+
+        torch.set_num_threads(threads)
+        self._laboratory = laboratory
+
+    def do(self, job: Job) -> Given | str:
+        """What the job gave, or its error as JSON."""
+        return _do(self._laboratory, job)
+
+
+def _do(laboratory: Laboratory, job: Job) -> Given | str:
+    try:
+        if job.stage is None:
+            return laboratory.do_cell(job.cell)
+        laboratory.do_stage(job.stage, job.cell)
+    except PrefoptError as error:
+        return error_as_json(error)
+    return None
+
+
+def _read(given: Given | str) -> Given | PrefoptError:
+    return error_from_json(given) if isinstance(given, str) else given
+
+
+class Actors:
+    """Actors of a Ray that is connected."""
+
+    def __init__(self, laboratory: Laboratory, cluster: ClusterConfig, size: int | None) -> None:
+        self.size = size or _room(cluster)
+        make = ray.remote(num_cpus=1, num_gpus=cluster.worker_gpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
+        self._free: list[Any] = [make.remote(laboratory, cluster.threads) for _ in range(self.size)]
+        self._under_way: dict[Any, tuple[Job, Any]] = {}
+
+    def begin(self, job: Job) -> None:
+        """Give it to a free actor."""
+        actor = self._free.pop()
+        self._under_way[actor.do.remote(job)] = (job, actor)
+
+    def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
+        """The first job that ends."""
+        (first,), _ = ray.wait(list(self._under_way), num_returns=1)
+        job, actor = self._under_way.pop(first)
+        self._free.append(actor)
+        try:
+            return [(job, _read(ray.get(first)))]
+        except ray.exceptions.RayActorError:
+            return [(job, WorkerError(f"The process that worked on it died {RETRIES + 1} times, for lack of memory?"))]
+
+
+def _room(cluster: ClusterConfig) -> int:
+    there = ray.cluster_resources()
+    if cluster.worker_gpus:
+        return max(1, int(there.get("GPU", 0.0) / cluster.worker_gpus))
+    return max(1, int(there.get("CPU", 1.0)) - 1)
+
+
+class Threads:
+    """Threads, each of which sends a cell's stages to a cluster and waits for them."""
+
+    def __init__(self, laboratory: Laboratory, pool: ThreadPoolExecutor, size: int) -> None:
+        self.size = size
+        self._laboratory, self._pool = laboratory, pool
+        self._under_way: dict[Future[Given | str], Job] = {}
+
+    def begin(self, job: Job) -> None:
+        """Give it to a thread."""
+        self._under_way[self._pool.submit(_do, self._laboratory, job)] = job
+
+    def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
+        """The jobs that have ended, one at least."""
+        ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+        return [(self._under_way.pop(one), _read(one.result())) for one in ended]
+
+
+_JOBS_AT_A_TIME = 8
+"""On a cluster, whose queue decides which of them runs."""
+
+
+@contextmanager
+def hired(
+    laboratory: Laboratory, cluster: ClusterConfig, size: int | None, start_engine: Callable[[], object]
+) -> Iterator[Workers]:
+    """Workers for the time of a block."""
+    if not laboratory.elsewhere:
+        start_engine()
+        yield Actors(laboratory, cluster, size)
+        return
+    with ThreadPoolExecutor(size or _JOBS_AT_A_TIME) as pool:
+        yield Threads(laboratory, pool, size or _JOBS_AT_A_TIME)
