@@ -21,7 +21,9 @@ class Job:
     stage: str | None
     """None: the cell itself."""
     needs: tuple[str, ...] = ()
-    """Jobs that come before."""
+    """Jobs whose output it reads."""
+    after: str | None = None
+    """A job that it waits for without need of it, so that no row is made twice."""
 
 
 class Jobs:
@@ -32,6 +34,7 @@ class Jobs:
         self._waiting: dict[str, Job] = {}
         self._known: set[str] = set()
         self._done: set[str] = set()
+        self._lost: set[str] = set()
         self._first_score: dict[str, str] = {}
 
     def add(self, cells: Iterable[Cell]) -> None:
@@ -43,9 +46,9 @@ class Jobs:
                     self._waiting[job.name] = job
 
     def next(self) -> Job | None:
-        """The first job whose needs are done; it is not given again. None while all others wait."""
+        """The first job that can begin; it is not given again. None while all others wait."""
         for name, job in self._waiting.items():
-            if self._done.issuperset(job.needs):
+            if self._done.issuperset(job.needs) and job.after in self._done | self._lost | {None}:
                 return self._waiting.pop(name)
         return None
 
@@ -55,12 +58,13 @@ class Jobs:
 
     def failed(self, job: Job) -> list[Job]:
         """A job failed, and with it all that need it: the cells among them, which are waited for no more."""
-        lost, cells = {job.name}, [job]
-        while found := [one for one in self._waiting.values() if lost.intersection(one.needs)]:
+        lost = [job]
+        self._lost.add(job.name)
+        while found := [one for one in self._waiting.values() if self._lost.intersection(one.needs)]:
             for one in found:
-                lost.add(one.name)
-                cells.append(self._waiting.pop(one.name))
-        return [one for one in cells if one.stage is None]
+                self._lost.add(one.name)
+                lost.append(self._waiting.pop(one.name))
+        return [one for one in lost if one.stage is None]
 
     def _jobs(self, cell: Cell) -> list[Job]:
         keys = self._keys(cell)
@@ -70,6 +74,6 @@ class Jobs:
         return [
             Job(ingest, cell, "ingest"),
             Job(inject, cell, "inject", (ingest,)),
-            Job(score, cell, "score", (inject,) if first == score else (inject, first)),
+            Job(score, cell, "score", (inject,), None if first == score else first),
             Job(f"{OWN[-1]} {keys[OWN[-1]]}", cell, None, (score,)),
         ]

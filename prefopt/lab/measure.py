@@ -48,7 +48,7 @@ def measure(
         cpu=evaluate.manifest.environment["cpu"],
         accuracy=_value(found["accuracy_heldout"]),
         accuracy_by_group={row["group"]: row["accuracy"]["value"] for row in groups},
-        win_rates={name: figures["win_rate"]["value"] for name, figures in found["models"][TUNED].items()},
+        win_rates={name: found["models"][TUNED][name]["win_rate"]["value"] for name in config.evaluate.rewards},
         distance=_value(_of_tuned(found["distance_from_base"])),
         diversity=_value((_of_tuned(found["diversity"]) or {}).get("within_change")),
         flipped=int(flipped.sum()),
