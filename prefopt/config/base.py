@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Branch(BaseModel):
@@ -33,4 +33,12 @@ class Size(NamedTuple):
         return f"{self.height}x{self.width}"
 
 
+def _rising(of: tuple[float, float]) -> tuple[float, float]:
+    if of[0] >= of[1]:
+        raise ValueError(f"{list(of)} must be lo, hi with lo < hi")
+    return of
+
+
+Range = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+"""A part of a whole, from a share to a larger one."""
 SplitName = Literal["train", "validation", "test"]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prefopt.config.base import Branch, Count
+from prefopt.config.base import Branch, Count, Range
 from prefopt.config.features import FeaturesConfig, VaeFeatures
 from prefopt.config.prompts import HeldoutPrompts, PromptSetConfig
 from prefopt.config.protocols import ProtocolName, with_protocol
@@ -34,6 +34,8 @@ class AccuracyConfig(Branch):
     """At most so many pairs of the split; 0 leaves the measurement out."""
     draws: Count = 4
     """Timesteps and noises per pair."""
+    timestep_range: Range = (0.0, 1.0)
+    """Part of the schedule from which timesteps are drawn, uniformly; 0 is clean, 1 is noise."""
 
 
 class NegativeConfig(Branch):

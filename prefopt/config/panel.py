@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from prefopt.config.base import Branch, Count, Positive, Share
+from prefopt.config.base import Branch, Count, Positive, Range
 
 PLACES = frozenset({"snapshots"})
 """Fields of PanelConfig that name weights: their digests enter keys in their stead."""
@@ -20,7 +20,7 @@ class PanelConfig(Branch):
     2 x `snapshot_draws` UNet forwards a pair for each snapshot, and once for the reference."""
     snapshot_draws: Count = 4
     """Timesteps and noises per pair, one from each of as many equal parts of the range."""
-    snapshot_range: tuple[Share, Share] = (0.0, 1.0)
+    snapshot_range: Range = (0.0, 1.0)
     """From which to which share of the timesteps, 0 being the least noisy. Where the noise is weak, errors differ most
     and say least about an image: on the embedded world [0.5, 1.0] judges better (docs/results/minority.md)."""
     snapshot_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -39,8 +39,6 @@ class PanelConfig(Branch):
             raise ValueError("a panel needs two annotators at least among rewards and snapshots")
         if self.snapshots and self.snapshot_share < 1.0 and len(self.rewards) < 2:
             raise ValueError("snapshot_share below 1 needs two rewards: without them the other pairs would have no u")
-        if self.snapshot_range[0] >= self.snapshot_range[1]:
-            raise ValueError(f"snapshot_range {list(self.snapshot_range)} must be lo, hi with lo < hi")
         if len(set(self.snapshots)) < len(self.snapshots):
             raise ValueError(f"snapshots names one twice: {', '.join(self.snapshots)}")
         return self

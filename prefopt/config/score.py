@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefopt.config.alpha import AlphaConfig
-from prefopt.config.base import Branch, Count, Share, Size
+from prefopt.config.base import Branch, Count, Range, Share, Size
 from prefopt.config.panel import PLACES as PANEL_PLACES
 from prefopt.config.panel import PanelConfig
 
@@ -27,6 +27,8 @@ class VisitConfig(Branch):
     """Training visits: which timestep, noise, flip and inverted latent each draw of a pair uses."""
 
     seed: int = 0
+    timestep_range: Range = (0.0, 1.0)
+    """Part of the schedule from which timesteps are drawn, uniformly; 0 is clean, 1 is noise."""
     inversion: Literal["none", "renoise"] = "none"
     """`none`: sampled noise; `renoise`: latents inverted with the reference model, stored once."""
     steps: Count = 5

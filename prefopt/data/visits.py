@@ -128,7 +128,7 @@ def _visit(
     def uniform(purpose: str) -> float:
         return row_uniform(config.seed, purpose, example.pair_id, draw)
 
-    timestep = int(uniform("timestep") * num_timesteps)
+    timestep = timestep_at(uniform("timestep"), config.timestep_range, num_timesteps)
     flip_0, flip_1 = uniform("flip_0") < config.flip, uniform("flip_1") < config.flip
     visit = visit_id(example.pair_id, draw, config.seed)
     drop = uniform("drop_prompt") < config.drop_prompt
@@ -155,6 +155,12 @@ def _visit(
         if config.inversion != "none"
         else "",
     }
+
+
+def timestep_at(place: float, within: tuple[float, float], num_timesteps: int) -> int:
+    """The timestep at a place in [0, 1) of a part of the schedule."""
+    low, high = within
+    return min(int((low + place * (high - low)) * num_timesteps), num_timesteps - 1)
 
 
 def visit_id(pair_id: str, draw: int, seed: int) -> str:

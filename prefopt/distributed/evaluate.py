@@ -306,8 +306,16 @@ class EvaluateUnits:
     def _accuracy_unit(self, payload: dict[str, Any]) -> dict[str, Any]:
         pairs = [HeldoutPair(**row) for row in payload["pairs"]]
         base, tuned = self._base.pipeline, self._model(payload["model"]).pipeline
-        gaps = HeldoutGaps(base, tuned, self._latents, batch=self._evaluate.batch, seed=self._evaluate.seed)
-        rows = gaps.measure(pairs, self._evaluate.accuracy.draws)
+        evaluate, how = self._evaluate, self._evaluate.accuracy
+        gaps = HeldoutGaps(
+            base,
+            tuned,
+            self._latents,
+            batch=evaluate.batch,
+            seed=evaluate.seed,
+            timestep_range=how.timestep_range,
+        )
+        rows = gaps.measure(pairs, how.draws)
         name = f"accuracy-{payload['model']}-{payload['number']:05d}.parquet"
         self._job.output.write_table(name, pa.Table.from_pylist(rows, schema=GAP_ROWS))
         return {"pairs": len(pairs), "files": [name]}

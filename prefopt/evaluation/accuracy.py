@@ -13,7 +13,7 @@ from prefopt.data.framing import Framing, time_ids
 from prefopt.data.ids import row_normal, row_uniform
 from prefopt.data.labels import TIE, vote_share
 from prefopt.data.store import LatentStore
-from prefopt.data.visits import latent_key
+from prefopt.data.visits import latent_key, timestep_at
 from prefopt.diffusion import add_noise, denoising_error, error_gap, prediction_target
 from prefopt.models.families import Conditioning, Pipeline, encode_prompts, predict
 from prefopt.models.loading import noise_schedule, prediction_type
@@ -85,7 +85,9 @@ class HeldoutGaps:
         *,
         batch: int,
         seed: int,
+        timestep_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
+        self._range = timestep_range
         self._base, self._tuned, self._latents = base, tuned, latents
         self._batch, self._seed = batch, seed
         self._schedule = noise_schedule(base)
@@ -115,7 +117,7 @@ class HeldoutGaps:
         losers = self._read(bucket, [pair.loser for pair, _ in rows])
         shape = tuple(winners.shape[1:])
         noise = np.stack([row_normal(shape, self._seed, "accuracy noise", p.pair_id, d) for p, d in rows])
-        t = torch.tensor([int(uniform(*row) * self._schedule.num_steps) for row in rows])
+        t = torch.tensor([timestep_at(uniform(*row), self._range, self._schedule.num_steps) for row in rows])
         told = encode_prompts(self._base, [pair.prompt for pair, _ in rows])
         sides = [
             (winners, told.sized(np.asarray([pair.winner_sizes for pair, _ in rows]))),

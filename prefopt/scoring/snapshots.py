@@ -11,7 +11,7 @@ from prefopt.data.framing import Framing
 from prefopt.data.ids import digest, row_rng, row_uniform
 from prefopt.data.labels import TIE
 from prefopt.data.schema import VISITS
-from prefopt.data.visits import latent_key
+from prefopt.data.visits import latent_key, timestep_at
 from prefopt.errors import InputError
 
 
@@ -48,9 +48,8 @@ def in_sample(pair_id: str, panel: PanelConfig) -> bool:
 
 
 def _timestep(pair: str, draw: int, panel: PanelConfig, num_timesteps: int) -> int:
-    low, high = panel.snapshot_range
     place = (draw + row_rng(panel.snapshot_seed, "snapshot timestep", pair, draw).random()) / panel.snapshot_draws
-    return min(int((low + place * (high - low)) * num_timesteps), num_timesteps - 1)
+    return timestep_at(place, panel.snapshot_range, num_timesteps)
 
 
 def _framed(pairs: pa.Table, framing: Framing) -> dict[str, pa.Array]:

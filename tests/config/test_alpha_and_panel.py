@@ -67,7 +67,7 @@ def test_every_reward_is_run_once() -> None:
         ({"panel": {"snapshots": ["a", "a"]}}, "snapshots names one twice: a, a"),
         ({"panel": {"snapshots": ["a", "b"], "snapshot_share": 0.5}}, "snapshot_share below 1 needs two rewards"),
         ({"panel": {"rewards": ["a", "b"], "snapshots": ["c"], "snapshot_share": 0}}, "snapshot_share"),
-        ({"panel": {"snapshots": ["a", "b"], "snapshot_range": [0.5, 0.5]}}, r"snapshot_range \[0\.5, 0\.5\] must be"),
+        ({"panel": {"snapshots": ["a", "b"], "snapshot_range": [0.5, 0.5]}}, r"snapshot_range: \[0\.5, 0\.5\] must be"),
         ({"panel": {"snapshots": ["a", "b"], "snapshot_range": [0.5, 1.5]}}, "snapshot_range.1"),
     ],
 )

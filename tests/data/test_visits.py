@@ -14,7 +14,15 @@ from prefopt.config.score import SizeConditioning, VisitConfig
 from prefopt.data.schema import VISITS
 from prefopt.data.storage import Storage
 from prefopt.data.store import LatentStore
-from prefopt.data.visits import Example, bucket_batches, bucket_rows, latent_key, read_visits, visit_noise
+from prefopt.data.visits import (
+    Example,
+    bucket_batches,
+    bucket_rows,
+    latent_key,
+    read_visits,
+    timestep_at,
+    visit_noise,
+)
 from prefopt.errors import InputError
 from tests.kit.plans import planned
 
@@ -284,3 +292,11 @@ def test_batches_of_one_bucket() -> None:
     targets = [tuple(target) for target in visits["target"].to_pylist()]
     assert rows[SQUARE] == [row for row, target in enumerate(targets) if target == SQUARE]
     assert bucket_batches(visits, 2) == [rows[SQUARE][:2], rows[SQUARE][2:], rows[TALL]]
+
+
+def test_timesteps_come_from_the_part_of_the_schedule_that_is_asked_for() -> None:
+    places = [place / 64 for place in range(64)]
+    assert [timestep_at(place, (0.0, 1.0), 1000) for place in places] == [int(place * 1000) for place in places]
+    inside = [timestep_at(place, (0.5, 0.75), 1000) for place in places]
+    assert (min(inside), max(inside)) == (500, 746)
+    assert timestep_at(0.999999, (0.9, 1.0), 10) == 9
