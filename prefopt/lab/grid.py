@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isclose
 from typing import NamedTuple
 
 from prefopt.config.lab_page import AnalysisConfig
@@ -48,18 +49,14 @@ class Grid:
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> "Grid":
         """Raises InputError where two outcomes stand for one cell, or two noises for one rate."""
+        every = list(outcomes)
+        _refuse_repeated(every)
         kept = sorted(
-            (one for one in outcomes if one.candidate is None), key=lambda one: (one.method, one.noise, one.seed)
+            (one for one in every if one.candidate is None), key=lambda one: (one.method, one.noise, one.seed)
         )
         cells: dict[tuple[str, str], dict[int, Outcome]] = {}
         for one in kept:
-            seeds = cells.setdefault((one.method, one.noise), {})
-            if one.seed in seeds:
-                raise InputError(
-                    f"Method {one.method}, noise {one.noise}, seed {one.seed} stands twice in the outcomes, with keys"
-                    f" {seeds[one.seed].key} and {one.key}: they are of two grids. Remove the older one's line."
-                )
-            seeds[one.seed] = one
+            cells.setdefault((one.method, one.noise), {})[one.seed] = one
         return cls(
             cells=cells,
             noises=_noises(kept),
@@ -84,7 +81,8 @@ class Grid:
 
     def flips(self, rate: float) -> Noise | None:
         """The noise of a rate."""
-        return next((noise for noise in self.noises if noise.rate == rate), None)
+        rated = ((noise, noise.rate) for noise in self.noises if noise.rate is not None)
+        return next((noise for noise, own in rated if isclose(own, rate, abs_tol=1e-9)), None)
 
     def at(self, method: str, noise: Noise) -> dict[int, Outcome]:
         """By seed; empty where there are none."""
@@ -112,6 +110,19 @@ class Grid:
             for seed in self.seeds
             if seed not in self.at(method, noise)
         ]
+
+
+def _refuse_repeated(outcomes: Iterable[Outcome]) -> None:
+    seen: dict[tuple[str, str, int, int | None], str] = {}
+    for one in outcomes:
+        cell = (one.method, one.noise, one.seed, one.candidate)
+        if cell in seen:
+            tried = "" if one.candidate is None else f", candidate {one.candidate}"
+            raise InputError(
+                f"Method {one.method}, noise {one.noise}, seed {one.seed}{tried} stands twice in the outcomes, with"
+                f" keys {seen[cell]} and {one.key}: they are of two grids. Remove the older one's line."
+            )
+        seen[cell] = one.key
 
 
 def _noises(outcomes: Iterable[Outcome]) -> tuple[Noise, ...]:

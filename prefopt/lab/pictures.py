@@ -1,6 +1,6 @@
 """Pictures of what the analyses found, as texts of SVG files."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,10 +17,14 @@ from prefopt.lab.analysis.gain import GainLine
 from prefopt.lab.outcome import BINS
 from prefopt.lab.wording import noise_title
 from prefopt.page.charts import INK, MUTED
+from prefopt.page.formats import minus
 from prefopt.page.standalone import SERIES, picture
 
-_MARKERS = "oDs^vPX*"
+_MARKERS = "oDs^vPX"
+"""Fewer than colours, so that a colour that comes again has another marker."""
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4.0, 2.0), (1.2, 1.6))
+_MOST_COLUMNS = 4
+_U_TICKS = (0.0, 0.5, 1.0)
 _PANEL = 4.1
 """Width of a panel, inches."""
 
@@ -61,23 +65,31 @@ def gain_picture(lines: Sequence[GainLine], measure: str) -> str:
 
 
 def spread_picture(found: Sequence[Detection]) -> str:
-    """u of one source and method, a column for each noise: labels by u above, the share of doubtful ones below."""
+    """u of one source and method, two panels for each noise: labels by u, below them the share of doubtful ones."""
+    bands = -(-len(found) // _MOST_COLUMNS)
+    columns = -(-len(found) // bands)
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(2, len(found), sharex=True, sharey="row", squeeze=False)
-        for (above, below), one in zip(panels.T, found, strict=True):
+        panels = figure.subplots(2 * bands, columns, sharey="row", squeeze=False)
+        places = [(above, below) for band in range(bands) for above, below in panels[2 * band : 2 * band + 2].T]
+        for above, below in places[len(found) :]:
+            above.set_visible(False)
+            below.set_visible(False)
+        for (above, below), one in zip(places, found, strict=False):
             _histogram(above, one)
             for doubted, place, name in ((one.flipped, 1, "flipped"), (one.minority, 3, "against the majority")):
                 if doubted:
                     _shares(below, doubted, place, name)
             above.set_title(noise_title(one.noise), fontsize=9.5, color=INK)
-            below.set(xlabel="u", xlim=(0.0, 1.0), ylim=(0.0, 1.02))
+            above.set(xlim=(0.0, 1.0), xticks=_U_TICKS, xticklabels=[])
+            below.set(xlabel="u", xlim=(0.0, 1.0), ylim=(0.0, 1.02), xticks=_U_TICKS)
             below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panels[0, 0].set_ylabel("labels, root scale")
-        panels[1, 0].set_ylabel("share of a bin's labels")
+        for above, below in panels[:, 0].reshape(bands, 2):
+            above.set_ylabel("labels, root scale")
+            below.set_ylabel("share of a bin's labels")
         _legend(figure, *panels.flat)
 
-    return picture("Distribution of u, and share of doubtful labels by u", draw, max(4.4, 2.15 * len(found)), 4.6)
+    return picture("Distribution of u, and share of doubtful labels by u", draw, max(4.4, 2.15 * columns), 4.4 * bands)
 
 
 def ablation_picture(found: Sequence[Ablation]) -> str:
@@ -128,7 +140,7 @@ def _lines(axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None
     names = list(order or [line.name for line in lines])
     every = sorted({x for line in lines for x in line.x})
     step = min((b - a for a, b in pairwise(every)), default=0.0)
-    apart = 0.35 * step / max(1, len(names)) if len(names) > 1 else 0.0
+    apart = 0.24 * step / max(1, len(names)) if len(names) > 1 else 0.0
     for line in lines:
         place = names.index(line.name)
         colour = SERIES[place % len(SERIES)]
@@ -190,8 +202,7 @@ def _reach(found: Iterable[Estimate], low: float, high: float) -> tuple[float, f
 
 
 def _signed(axes: Axes) -> None:
-    write: Callable[[float, int | None], str] = lambda value, _: f"{value:+.2g}".replace("-", "\N{MINUS SIGN}")  # noqa: E731
-    axes.yaxis.set_major_formatter(FuncFormatter(write))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:+.3g}") if value else "0"))
 
 
 def _legend(figure: Figure, *panels: Axes) -> None:

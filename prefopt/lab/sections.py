@@ -18,8 +18,6 @@ from prefopt.lab.wording import noise_title
 Pictures = dict[str, str]
 """SVG texts by file name; sections add theirs."""
 Section = dict[str, Any]
-_MOST_COLUMNS = 6
-"""Of a picture of u."""
 
 
 def gain_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], pictures: Pictures) -> list[Section]:
@@ -59,7 +57,7 @@ def spread_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], p
         method = asked.adaptive if asked.adaptive in names else next(iter(names))
         own = [one for one in spreads if method in one.methods]
         name = f"lab-u-{source}.svg"
-        pictures[name] = draw.spread_picture(own[:_MOST_COLUMNS])
+        pictures[name] = draw.spread_picture(own)
         found.append({"source": source, "method": method, "picture": name, **_bins(own)})
     return found
 

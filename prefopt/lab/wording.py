@@ -39,8 +39,8 @@ def p_value(p: float | None) -> str:
 
 
 def noise_title(noise: Noise) -> str:
-    """A noise with its rate, where its name does not tell: `flips (20%)`."""
-    return noise.name if noise.rate is None else f"{noise.name} ({100.0 * noise.rate:.3g}%)"
+    """A noise with its rate, where it has one: `symmetric (20%)`."""
+    return noise.name if not noise.rate else f"{noise.name} ({100.0 * noise.rate:.3g}%)"
 
 
 def listed(names: Sequence[str]) -> str:

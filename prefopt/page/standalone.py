@@ -10,6 +10,7 @@ from collections.abc import Callable
 import matplotlib.style
 from markupsafe import escape
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from prefopt.page.charts import INK, MUTED, PAPER, RULE, STYLE
 
@@ -41,13 +42,15 @@ _SCHEMES: dict[str, tuple[str, str, str]] = {
     },
 }
 """By placeholder: the class, and its colour on light and on dark paper."""
+_ROOM = 0.1
+"""Around each panel, inches."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
 
 def picture(title: str, draw: Callable[[Figure], None], width: float, height: float) -> str:
     """The text of an SVG file of what `draw` draws, `width` and `height` in inches; `title` is its text alternative."""
     with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=_ROOM, h_pad=_ROOM))
         draw(figure)
         stream = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -15,6 +15,7 @@ from prefopt.lab.outcome import ONLINE
 from prefopt.lab.statistics import difference
 
 Verdict = Literal["holds", "does not hold", "not decided"]
+Side = Literal["at least", "at most", "above"]
 Kind = Literal["share", "figure", "difference"]
 ADAPTIVE, SMPO = "2503.16921", "2506.02698"
 NO_CELLS = "cells are missing"
@@ -29,7 +30,7 @@ class Claim:
     claim: str
     by: str
     """What is measured."""
-    side: Literal["at least", "at most", "above"]
+    side: Side
     bound: float
     kind: Kind
     """How the figure and the bound are written."""
@@ -70,18 +71,17 @@ def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
 def _gains(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     bounds = asked.claims
     noise, rate = grid.flips(bounds.kept_rate), _percent(bounds.kept_rate)
-    keeps = f"{asked.adaptive} keeps at least {_percent(bounds.kept)} of its clean gain at {rate} flips"
-    loses = f"{asked.reference} loses at least {_percent(bounds.lost)} of its clean gain at {rate} flips"
-    for measure in MEASURES:
-        by = f"share of the gain in {measure.name} kept"
-        for method, told in ((asked.adaptive, keeps), (asked.reference, loses)):
+    claimed: tuple[tuple[str, str, Side, float], ...] = (
+        (asked.adaptive, f"keeps at least {_percent(bounds.kept)}", "at least", bounds.kept),
+        (asked.reference, f"loses at least {_percent(bounds.lost)}", "at most", 1.0 - bounds.lost),
+    )
+    for method, does, side, bound in claimed:
+        told = f"{method} {does} of its clean gain at {rate} flips"
+        for measure in MEASURES:
             cells = grid.values(method, noise, measure.of) and grid.values(method, grid.clean, measure.of)
             lacking = "its clean gain is not clearly above 0" if cells else NO_CELLS
-            kept = kept_at(grid, method, noise, measure)
-            if told is keeps:
-                yield Claim(ADAPTIVE, told, by, "at least", bounds.kept, "share", kept, lacking)
-            else:
-                yield Claim(ADAPTIVE, told, by, "at most", 1.0 - bounds.lost, "share", kept, lacking)
+            by = f"share of the gain in {measure.name} kept"
+            yield Claim(ADAPTIVE, told, by, side, bound, "share", kept_at(grid, method, noise, measure), lacking)
 
 
 def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:

@@ -10,7 +10,7 @@ from scipy import stats
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Noise
 from prefopt.lab.outcome import BINS, Detected
-from prefopt.lab.statistics import mean, ratio
+from prefopt.lab.statistics import Seeded, mean, ratio
 
 LEAST = 10
 """Labels of a bin whose share takes part in a rank correlation."""
@@ -102,7 +102,7 @@ def _doubted(labels: Mapping[int, Counts], doubtful: Mapping[int, Counts], auroc
     return Doubted(
         labels=total,
         shares=[
-            ratio(
+            _share(
                 {seed: float(found[place]) for seed, found in doubtful.items()},
                 {seed: float(found[place]) for seed, found in known.items()},
             )
@@ -112,6 +112,14 @@ def _doubted(labels: Mapping[int, Counts], doubtful: Mapping[int, Counts], auroc
         rise=_rise(sum(known.values(), np.zeros(BINS, dtype=np.int64)), total),
         rise_by_seed=mean({seed: rise for seed, rise in rises.items() if rise is not None}),
     )
+
+
+def _share(part: Seeded, whole: Seeded) -> Estimate | None:
+    """Of all seeds' labels; without an interval where seeds differ too much in how many they have."""
+    total = sum(whole.values())
+    if not total:
+        return None
+    return ratio(part, whole) or Estimate(sum(part.values()) / total, None, None, len(whole))
 
 
 def _rise(labels: Counts, doubtful: Counts) -> float | None:

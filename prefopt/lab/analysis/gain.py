@@ -11,6 +11,8 @@ from prefopt.lab.statistics import Difference, difference, mean, ratio
 UNTRAINED = 0.5
 """The win rate and the held-out accuracy of the base."""
 
+NO_CLEAN, UNCLEAR = "no clean cells", "clean gain not clear"
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -32,8 +34,8 @@ class GainLine:
     method: str
     gains: list[Gain]
     """By rate, clean labels first."""
-    clear: bool
-    """Whether the clean gain lies clearly above 0; if not, no share of it is told."""
+    untold: str
+    """Why no share of the clean gain is told; empty where it is."""
 
 
 def gain_lines(grid: Grid, methods: Sequence[str], reference: str, measure: Measure) -> list[GainLine]:
@@ -65,7 +67,14 @@ def _line(grid: Grid, method: str, reference: str, measure: Measure) -> GainLine
         )
         for noise in grid.rated
     ]
-    return GainLine(method, found, clean is not None and clean.low is not None and clean.low > 0.0)
+    return GainLine(method, found, _untold(clean))
+
+
+def _untold(clean: Estimate | None) -> str:
+    if clean is None:
+        return NO_CLEAN
+    low = clean.value if clean.low is None else clean.low
+    return "" if low > 0.0 else UNCLEAR
 
 
 def _minus_untrained(found: Estimate | None) -> Estimate | None:
