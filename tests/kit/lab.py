@@ -1,9 +1,11 @@
 """Outcomes of a laboratory that never ran, with effects that are known."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from prefopt.evaluation.statistics import auroc
 from prefopt.lab.outcome import BINS, OFFLINE, ONLINE, Cost, Detected, Outcome
 
 CLEAN, FLIPS, TASTES = "clean", {0.1: "flips-10", 0.2: "flips-20", 0.3: "flips-30"}, "tastes"
@@ -106,14 +108,20 @@ def spread(rng: np.random.Generator, rate: float, power: float = 4.0) -> Detecte
     flipped = round(rate * LABELS)
     low, high = rng.beta(1.0, power, LABELS - flipped), rng.beta(power, 1.0, flipped)
     counts, hits = (np.histogram(u, BINS, (0.0, 1.0))[0] for u in (np.r_[low, high], high))
-    auroc = float((high[:, None] > low[None, :]).mean()) if flipped else None
+    found = auroc(np.r_[low, high], np.arange(LABELS) >= LABELS - flipped) if flipped else None
     return Detected(
-        labels=counts.tolist(), flipped=hits.tolist(), minority=None, auroc_flipped=auroc, auroc_minority=None
+        labels=counts.tolist(), flipped=hits.tolist(), minority=None, auroc_flipped=found, auroc_minority=None
     )
+
+
+@functools.cache
+def _panel(rate: float) -> Detected:
+    """What does not depend on the seed or the method."""
+    return spread(np.random.default_rng(round(100 * rate)), rate, 3.0)
 
 
 def _detected(method: str, rate: float | None, rng: np.random.Generator) -> Mapping[str, Detected]:
     if rate is None:
         return {}
-    found = {OFFLINE: spread(np.random.default_rng(round(100 * rate)), rate, 3.0)}
+    found = {OFFLINE: _panel(rate)}
     return found | {ONLINE: spread(rng, rate)} if method == "adaptive_dpo" else found

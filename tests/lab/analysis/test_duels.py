@@ -34,10 +34,12 @@ def test_equal_methods_are_rarely_told_apart_in_a_whole_table() -> None:
         return 0.2
 
     wrong = 0
-    for entropy in range(100):
-        cells = kit.drawn(one_level, methods=["a", "b", "c", "d"], noises=["clean"], seeds=range(4), entropy=entropy)
+    for entropy in range(40):
+        cells = kit.drawn(
+            one_level, methods=["a", "b", "c", "d"], noises=["clean"], seeds=range(4), own=0.01, entropy=entropy
+        )
         wrong += any(duel.decided for duel in all_duels(Grid.of(cells), ["a", "b", "c", "d"], WIN_RATE))
-    assert wrong <= 12
+    assert wrong <= 6
 
 
 def test_one_seed_decides_nothing() -> None:
