@@ -7,7 +7,7 @@ import pytest
 from prefopt.config import load_config
 from prefopt.config.lab import load_lab
 from prefopt.lab.cells import Cell, grid_cells, tuning_cells
-from tests.kit.lab import outcome
+from tests.kit.laboratories import outcome
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 LABS = [path for path in EXAMPLES if path.stem.startswith("lab_") and not path.stem.endswith("_run")]

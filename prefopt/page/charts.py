@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 INK, MUTED, RULE, FIRST, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", FIRST: "first", SECOND: "second", PAPER: "paper"}
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "prefopt",
     "svg.fonttype": "none",
     "font.size": 9.5,
@@ -41,6 +41,7 @@ _STYLE: Any = {
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
 }
+"""Of every chart, in colours that stand for parts and are given their values later."""
 _WIDTH = 4.4
 _LABEL_LETTERS = 60
 """Below an axis; more are slanted."""
@@ -48,7 +49,7 @@ _LABEL_LETTERS = 60
 
 def chart(name: str, title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
     """What `draw` draws, as an element of a page; `name` is unique on the page, `title` is its text alternative."""
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()

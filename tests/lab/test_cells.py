@@ -5,7 +5,7 @@ import pytest
 
 from prefopt.config import load_config
 from prefopt.lab.cells import Cell, as_overrides, chosen_candidates, flip_rate, grid_cells, tuning_cells
-from tests.kit.lab import CLEAN, FLIPS, loaded, outcome
+from tests.kit.laboratories import CLEAN, FLIPS, loaded, outcome
 
 TUNING: dict[str, Any] = {
     "noise": "flips 25 %",

@@ -5,7 +5,7 @@ import pytest
 
 from prefopt.config.lab import load_lab
 from prefopt.errors import ConfigError
-from tests.kit.lab import lab_tree, loaded, write_lab
+from tests.kit.laboratories import lab_tree, loaded, write_lab
 
 TUNING: dict[str, Any] = {"noise": "clean", "candidates": {"train.steps": [1, 2], "train.optimizer.lr": [1e-5, 1e-4]}}
 

@@ -14,7 +14,7 @@ from prefopt.errors import PrefoptError
 from prefopt.lab.cells import Cell
 from prefopt.lab.lab import Lab, Sitting
 from prefopt.lab.outcome import Outcome, read_outcomes
-from tests.kit.lab import loaded
+from tests.kit.laboratories import loaded
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -1,0 +1,77 @@
+"""What the page of the laboratory asks of its outcomes: which methods play which part, and the bounds of the claims."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from prefopt.config.base import Branch, Positive, Share
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class ClaimBounds(Branch):
+    """Published claims, as figures that an interval can decide. The defaults are the publications'."""
+
+    kept: Share = 0.9
+    """Of its clean gain, that Adaptive-DPO keeps at least."""
+    lost: Share = 0.25
+    """Of its clean gain, that Diffusion-DPO loses at least."""
+    kept_rate: Share = 0.3
+    """The share of flipped labels at which gains are compared with clean ones."""
+    auroc: Share = 0.85
+    """Of the online u for flipped labels, at least."""
+    auroc_rate: Share = 0.2
+    """The share of flipped labels at which u is judged."""
+    vote_rate: Share = 0.2
+    """The share of flipped labels at which Adaptive-DPO and the majority vote meet."""
+    work: Positive = 1 / 3
+    """The share of UNet work with which the other families reach the first one's final held-out accuracy."""
+
+
+class AnalysisConfig(Branch):
+    """Which of the laboratory's methods play which part. The page leaves out, and names, those without outcomes."""
+
+    reference: Name = "dpo"
+    """The method that the others are compared with."""
+    adaptive: Name = "adaptive_dpo"
+    majority_vote: Name = "majority_vote"
+    """The baseline that relabels by a vote of reward models."""
+    baselines: tuple[Name, ...] = ("majority_vote", "filter_minority", "flip_minority")
+    """Relabelling in place of a robust objective; they stand next to `adaptive` in tables."""
+    methods: tuple[Name, ...] = ()
+    """Shown in the tables of noise, in this order. Empty: reference, adaptive and baselines, then all others by name
+    that stand neither in `ablation` nor in `families`."""
+    ablation: tuple[Name, ...] = ()
+    """Methods from the plainest to the whole, each with one part more than the one before."""
+    families: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    """One method in several lengths of training, the longest last. The first family sets the quality to be reached."""
+    claims: ClaimBounds = ClaimBounds()
+    notes: str = "lab-notes.md"
+    """Markdown, beside the page, that goes into it as it stands; nothing if there is no such file."""
+
+    @model_validator(mode="after")
+    def _lists_make_sense(self) -> "AnalysisConfig":
+        for field, names in (("baselines", self.baselines), ("methods", self.methods), ("ablation", self.ablation)):
+            _refuse_repeated(field, names)
+        if len(self.ablation) == 1:
+            raise ValueError("ablation needs at least two methods: each is compared with the one before")
+        for family, names in self.families.items():
+            _refuse_repeated(f"families.{family}", names)
+            if len(names) < 2:
+                raise ValueError(f"families.{family} needs at least two lengths of training")
+        if len(self.families) == 1:
+            raise ValueError("families needs at least two: the first sets the quality that the others must reach")
+        return self
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Methods that stand for a step of an ablation or a length of training."""
+        return frozenset({*self.ablation, *(name for names in self.families.values() for name in names)})
+
+
+def _refuse_repeated(field: str, names: Iterable[str]) -> None:
+    seen = list(names)
+    twice = sorted({name for name in seen if seen.count(name) > 1})
+    if twice:
+        raise ValueError(f"{field} names {', '.join(twice)} more than once")

@@ -1,0 +1,149 @@
+"""Published claims, decided by intervals: a claim holds where its whole interval lies on its side of the bound."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from prefopt.config.lab_page import AnalysisConfig
+from prefopt.evaluation.statistics import Estimate
+from prefopt.lab.analysis.ablation import ablations
+from prefopt.lab.analysis.cost import FORWARDS, lead_at, reached
+from prefopt.lab.analysis.detection import detections
+from prefopt.lab.analysis.gain import kept_at
+from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
+from prefopt.lab.outcome import ONLINE
+from prefopt.lab.statistics import difference
+
+Verdict = Literal["holds", "does not hold", "not decided"]
+Side = Literal["at least", "at most", "above"]
+Kind = Literal["share", "figure", "difference"]
+ADAPTIVE, SMPO = "2503.16921", "2506.02698"
+NO_CELLS = "cells are missing"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim and what was measured here."""
+
+    source: str
+    """arXiv id."""
+    claim: str
+    by: str
+    """What is measured."""
+    side: Side
+    bound: float
+    kind: Kind
+    """How the figure and the bound are written."""
+    measured: Estimate | None
+    lacking: str = NO_CELLS
+    """Why there is no figure, where there is none."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the interval alone; without one nothing is decided."""
+        if self.measured is None or self.measured.low is None or self.measured.high is None:
+            return "not decided"
+        low, high, bound = self.measured.low, self.measured.high, self.bound
+        if self.side == "at most":
+            low, high, bound = -high, -low, -bound
+        if low > bound or (low == bound and self.side != "above"):
+            return "holds"
+        return "does not hold" if high < bound else "not decided"
+
+    @property
+    def why(self) -> str:
+        """What keeps it from being decided; empty where it is."""
+        if self.verdict != "not decided":
+            return ""
+        if self.measured is None:
+            return self.lacking
+        if self.measured.low is not None:
+            return "the bound lies in the interval"
+        return "one seed" if self.measured.n == 1 else "seeds show no spread"
+
+
+def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
+    """All that the config names methods for, measured or not."""
+    makers = (_gains, _detection, _vote, _work, _steps)
+    return [claim for make in makers for claim in make(grid, asked)]
+
+
+def _gains(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    bounds = asked.claims
+    noise, rate = grid.flips(bounds.kept_rate), _percent(bounds.kept_rate)
+    claimed: tuple[tuple[str, str, Side, float], ...] = (
+        (asked.adaptive, f"keeps at least {_percent(bounds.kept)}", "at least", bounds.kept),
+        (asked.reference, f"loses at least {_percent(bounds.lost)}", "at most", 1.0 - bounds.lost),
+    )
+    for method, does, side, bound in claimed:
+        told = f"{method} {does} of its clean gain at {rate} flips"
+        for measure in MEASURES:
+            cells = grid.values(method, noise, measure.of) and grid.values(method, grid.clean, measure.of)
+            lacking = "its clean gain is not clearly above 0" if cells else NO_CELLS
+            by = f"share of the gain in {measure.name} kept"
+            yield Claim(ADAPTIVE, told, by, side, bound, "share", kept_at(grid, method, noise, measure), lacking)
+
+
+def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    noise, rate = grid.flips(asked.claims.auroc_rate), _percent(asked.claims.auroc_rate)
+    found = detections(grid, [asked.adaptive])
+    doubted = next((one.flipped for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
+    bound, u = asked.claims.auroc, f"the online u of {asked.adaptive}"
+    auroc, rise = (doubted.auroc, doubted.rise_by_seed) if doubted else (None, None)
+    yield Claim(ADAPTIVE, f"{u} finds flipped labels at {rate} flips", "AUROC", "at least", bound, "figure", auroc)
+    told = f"the share of flipped labels rises with {u} at {rate} flips"
+    yield Claim(ADAPTIVE, told, "Spearman's correlation over bins", "above", 0.0, "figure", rise)
+
+
+def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    noise, rate = grid.flips(asked.claims.vote_rate), _percent(asked.claims.vote_rate)
+    for measure in MEASURES:
+        found = difference(
+            grid.values(asked.adaptive, noise, measure.of), grid.values(asked.majority_vote, noise, measure.of)
+        )
+        told = f"{asked.adaptive} beats {asked.majority_vote} at {rate} flips"
+        by = f"difference in {measure.name}"
+        yield Claim(ADAPTIVE, told, by, "above", 0.0, "difference", found.estimate if found else None)
+
+
+def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    if not asked.families:
+        return
+    first, *others = asked.families
+    share = _percent(asked.claims.work)
+    for family in others:
+        noise = _work_noise(grid, asked, family)
+        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, FORWARDS, asked.claims.work)
+        yield Claim(
+            SMPO,
+            f"{family} is as good as {first} after {share} of its UNet work",
+            f"held-out accuracy there, minus {first}'s at its end",
+            "at least",
+            0.0,
+            "difference",
+            lead.estimate if lead else None,
+            f"{family} has no length of so little work" if noise else NO_CELLS,
+        )
+
+
+def _work_noise(grid: Grid, asked: AnalysisConfig, family: str) -> Noise | None:
+    """The first noise, clean labels before others, at which the family can be compared."""
+    for noise in grid.noises:
+        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY, FORWARDS)):
+            return noise
+    return None
+
+
+def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    for measure in MEASURES:
+        found = ablations(grid, asked.ablation, measure) if asked.ablation else []
+        chosen = next((one for one in found if one.whole), found[0] if found else None)
+        for place, (before, name) in enumerate(zip(asked.ablation, asked.ablation[1:], strict=False), start=1):
+            added = chosen.steps[place].added if chosen else None
+            told = f"{name} is better than {before}"
+            by = f"difference in {measure.name}" + (f" at {chosen.noise.name}" if chosen else "")
+            yield Claim(SMPO, told, by, "above", 0.0, "difference", added.estimate if added else None)
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.3g}%"

@@ -1,0 +1,66 @@
+"""Which settings each method was given, and that no method was given more tries than another."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prefopt.evaluation.statistics import Estimate
+from prefopt.lab.outcome import Outcome
+from prefopt.lab.statistics import mean
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that was tried."""
+
+    number: int
+    settings: list[str]
+    """KEY=VALUE that not all candidates of the method share."""
+    win_rate: Estimate
+    """On the headline reward and the validation split, over the seeds of tuning."""
+    accuracy: Estimate | None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A method's candidates in the order of their numbers."""
+
+    method: str
+    noise: str
+    candidates: list[Candidate]
+    chosen: int
+    """Number of the candidate with the highest win rate, the first of equal ones."""
+
+
+def tunings(outcomes: Iterable[Outcome]) -> list[Tuned]:
+    """By method and noise, from the tuning cells among the outcomes."""
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for one in sorted((one for one in outcomes if one.candidate is not None), key=lambda one: one.seed):
+        found.setdefault((one.method, one.noise), []).append(one)
+    return [_tuned(method, noise, tried) for (method, noise), tried in sorted(found.items())]
+
+
+def equally_tuned(found: Iterable[Tuned]) -> bool:
+    """Whether all methods had equally many candidates, each over equally many seeds."""
+    return len({tuple(one.win_rate.n for one in tuned.candidates) for tuned in found}) <= 1
+
+
+def _tuned(method: str, noise: str, tried: list[Outcome]) -> Tuned:
+    numbers = sorted({one.candidate for one in tried if one.candidate is not None})
+    by_number = {number: {one.seed: one for one in tried if one.candidate == number} for number in numbers}
+    shared = set.intersection(*(set(_told(by_number[number])) for number in numbers))
+    candidates = [_candidate(number, seeds, shared) for number, seeds in by_number.items()]
+    best = max(candidates, key=lambda one: one.win_rate.value)
+    return Tuned(method, noise, candidates, best.number)
+
+
+def _candidate(number: int, seeds: dict[int, Outcome], shared: set[str]) -> Candidate:
+    win_rate = mean({seed: one.win_rate for seed, one in seeds.items()})
+    assert win_rate is not None
+    accuracy = mean({seed: one.accuracy for seed, one in seeds.items() if one.accuracy is not None})
+    return Candidate(number, [one for one in _told(seeds) if one not in shared], win_rate, accuracy)
+
+
+def _told(seeds: dict[int, Outcome]) -> list[str]:
+    """Settings that all seeds of a candidate have: its own, and none that make the seed."""
+    first, *others = seeds.values()
+    return [one for one in first.settings if all(one in other.settings for other in others)]

@@ -1,0 +1,184 @@
+"""The laboratory's page: what a grid of outcomes says, as Markdown with pictures beside it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from prefopt.config.lab_page import AnalysisConfig
+from prefopt.lab import wording
+from prefopt.lab.analysis.claims import claims
+from prefopt.lab.analysis.detection import LEAST, detections
+from prefopt.lab.analysis.groups import group_tables
+from prefopt.lab.analysis.minority import minority_shares
+from prefopt.lab.analysis.tuning import equally_tuned, tunings
+from prefopt.lab.grid import Grid
+from prefopt.lab.outcome import BINS, Outcome
+from prefopt.lab.rerun import RUN_DIR, command
+from prefopt.lab.sections import (
+    Pictures,
+    ablation_section,
+    cost_sections,
+    duel_sections,
+    gain_sections,
+    spread_sections,
+)
+from prefopt.page.environment import page_environment
+
+PAGE = "lab.md"
+
+
+def write_page(
+    outcomes: Sequence[Outcome],
+    analysis: AnalysisConfig,
+    directory: Path,
+    *,
+    title: str,
+    model: str,
+    run: str,
+    made_by: str,
+) -> list[Path]:
+    """Write lab.md and its pictures, lab-*.svg; returns their paths, the page first. Same outcomes, same bytes.
+
+    `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made the
+    outcomes. Pictures of an earlier page that this one does not have are removed. Raises InputError where outcomes
+    are of two grids.
+    """
+    files = page_files(
+        outcomes, analysis, _notes(directory / analysis.notes), title=title, model=model, run=run, made_by=made_by
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    for stale in sorted(directory.glob("lab-*.svg")):
+        if stale.name not in files:
+            stale.unlink()
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    return [directory / name for name in files]
+
+
+def page_files(
+    outcomes: Sequence[Outcome],
+    analysis: AnalysisConfig,
+    notes: str,
+    *,
+    title: str,
+    model: str,
+    run: str,
+    made_by: str,
+) -> dict[str, str]:
+    """Texts by file name, the page first."""
+    grid, tuned = Grid.of(outcomes), tunings(outcomes)
+    methods = grid.shown(analysis)
+    pictures: Pictures = {}
+    cells = [one for seeds in grid.cells.values() for one in seeds.values()]
+    commands = [command(one, run) for one in cells]
+    shares = minority_shares(grid, analysis.reference)
+    values: dict[str, Any] = {
+        "title": title,
+        "opening": _opening(grid, cells, model, run, made_by),
+        "reading": _reading(grid, analysis, methods, cells),
+        "asked": analysis,
+        "seeds": len(grid.seeds),
+        "clean": grid.clean,
+        "noises": [wording.noise_title(noise) for noise in grid.noises],
+        "rated": [wording.noise_title(noise) for noise in grid.rated],
+        "claims": claims(grid, analysis),
+        "notes": notes,
+        "gains": gain_sections(grid, analysis, methods, pictures),
+        "duels": duel_sections(grid, analysis, methods),
+        "detections": detections(grid, methods),
+        "spreads": spread_sections(grid, analysis, methods, pictures),
+        "bins": BINS,
+        "least": LEAST,
+        "shares": shares,
+        "largest": max((row.largest for row in shares if row.largest is not None), default=None),
+        "groups": group_tables(grid, methods, analysis.reference),
+        **ablation_section(grid, analysis, pictures),
+        "first_family": next(iter(analysis.families), None),
+        "costs": cost_sections(grid, analysis, pictures),
+        "tunings": tuned,
+        "equally": wording.equal_tries(tuned, equally_tuned(tuned)),
+        "cells": list(zip(cells, commands, strict=True)),
+        "run_dir": RUN_DIR,
+        "fence": _fence(commands),
+    }
+    return {PAGE: _environment().get_template("lab.md.j2").render(values), **pictures}
+
+
+def _environment() -> jinja2.Environment:
+    environment = page_environment("prefopt.lab")
+    environment.filters |= {
+        "figure": wording.figure,
+        "signed": wording.signed,
+        "share": wording.share,
+        "amount": wording.amount,
+        "p": wording.p_value,
+        "noise": wording.noise_title,
+        "listed": wording.listed,
+        "claimed": wording.claimed,
+        "bound": wording.bound,
+        "served": wording.served,
+        "reach": wording.reach,
+        "by_seed": wording.by_seed,
+        "line": lambda text: " ".join(str(text).split()),
+    }
+    return environment
+
+
+def _opening(grid: Grid, cells: Sequence[Outcome], model: str, run: str, made_by: str) -> str:
+    if not cells:
+        return "No cell of the grid has an outcome yet."
+    return (
+        f"{len(cells):,} runs on {model}: {wording.counted(len(grid.methods), 'method')},"
+        f" {wording.counted(len(grid.noises), 'kind')} of label noise, {wording.counted(len(grid.seeds), 'seed')}"
+        f" ({', '.join(map(str, grid.seeds))}). Each is an ordinary run of `{run}` with other settings, and can be run"
+        f" again by the command at the end of this page. Made by {made_by}."
+    )
+
+
+def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells: Sequence[Outcome]) -> list[str]:
+    """What a reader must know of every table."""
+    if not cells:
+        return []
+    headlines = list(dict.fromkeys(next(iter(one.win_rates)) for one in cells))
+    found = [
+        f"Win rate: share of comparisons with the base that the tuned model's image wins on `{'`, `'.join(headlines)}`,"
+        " ties half. Held-out accuracy: share of unflipped held-out pairs whose winner the tuned model prefers more"
+        " than the base does. Both are 1/2 for the base.",
+        "In parentheses: 95% interval over seeds by Student's t. What is compared is paired by seed."
+        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; without an interval,"
+        " one seed, or seeds that all agree, leave no spread to judge by.",
+    ]
+    absent = [name for name in _asked_for(analysis) if name not in grid.methods]
+    if absent:
+        found.append(f"**No cells yet** of {wording.listed([f'`{name}`' for name in absent])}.")
+    missing = grid.missing(methods)
+    if missing:
+        whole = len(methods) * len(grid.noises) * len(grid.seeds)
+        found.append(
+            f"**{len(missing):,} of {whole:,} cells** of the methods below have no outcome:"
+            f" {'; '.join(wording.gaps(missing))}."
+        )
+    kinds = sorted({one.cpu for one in cells})
+    if len(kinds) > 1:
+        found.append(f"Cells ran on processors of several kinds, whose last bits differ: {wording.listed(kinds)}.")
+    return found
+
+
+def _asked_for(analysis: AnalysisConfig) -> list[str]:
+    """Every method that the config names."""
+    families = (name for names in analysis.families.values() for name in names)
+    main = (analysis.reference, analysis.adaptive, *analysis.baselines)
+    return list(dict.fromkeys((*(analysis.methods or main), *analysis.ablation, *families)))
+
+
+def _notes(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip("\n") if path.is_file() else ""
+
+
+def _fence(commands: Sequence[str]) -> str:
+    """Backticks enough to hold the commands."""
+    longest = max((len(run) for text in commands for run in re.findall(r"`+", text)), default=0)
+    return "`" * max(3, longest + 1)

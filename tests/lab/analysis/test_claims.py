@@ -1,0 +1,124 @@
+"""Verdicts on published claims."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from prefopt.config.lab_page import AnalysisConfig, ClaimBounds
+from prefopt.evaluation.statistics import Estimate
+from prefopt.lab.analysis.claims import Claim, Side, Verdict, claims
+from prefopt.lab.grid import Grid
+from prefopt.lab.outcome import ONLINE, Outcome
+from tests.kit import lab as kit
+
+
+def claim(found: Estimate | None, side: Side, bound: float) -> Claim:
+    return Claim("2503.16921", "a claim", "a figure", side, bound, "share", found)
+
+
+def verdicts(cells: Iterable[Outcome], words: str, asked: AnalysisConfig | None = None) -> set[str]:
+    """Of all claims with these words."""
+    found = [one for one in claims(Grid.of(cells), asked or AnalysisConfig()) if words in one.claim]
+    assert found
+    return {one.verdict for one in found}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side", "bound", "verdict"),
+    [
+        (0.91, 0.95, "at least", 0.9, "holds"),
+        (0.90, 0.95, "at least", 0.9, "holds"),
+        (0.85, 0.95, "at least", 0.9, "not decided"),
+        (0.80, 0.89, "at least", 0.9, "does not hold"),
+        (0.60, 0.70, "at most", 0.75, "holds"),
+        (0.70, 0.80, "at most", 0.75, "not decided"),
+        (0.76, 0.80, "at most", 0.75, "does not hold"),
+        (0.00, 0.10, "above", 0.0, "not decided"),
+        (0.01, 0.10, "above", 0.0, "holds"),
+        (-0.1, -0.01, "above", 0.0, "does not hold"),
+    ],
+)
+def test_an_interval_decides_by_its_side_of_the_bound(
+    low: float, high: float, side: Side, bound: float, verdict: Verdict
+) -> None:
+    assert claim(Estimate((low + high) / 2, low, high, 5), side, bound).verdict == verdict
+
+
+def test_what_keeps_a_claim_undecided_is_told() -> None:
+    assert claim(Estimate(0.95, None, None, 1), "at least", 0.9).why == "one seed"
+    assert claim(Estimate(0.95, None, None, 3), "at least", 0.9).why == "seeds show no spread"
+    assert claim(Estimate(0.95, 0.8, 1.0, 3), "at least", 0.9).why == "the bound lies in the interval"
+    assert claim(None, "at least", 0.9).why == "cells are missing"
+    assert claim(Estimate(0.95, 0.92, 0.98, 3), "at least", 0.9).why == ""
+
+
+def test_claims_hold_where_the_methods_do_what_is_claimed() -> None:
+    cells = kit.drawn()
+    assert verdicts(cells, "adaptive_dpo keeps") == {"holds"}
+    assert verdicts(cells, "dpo loses") == {"holds"}
+    assert verdicts(cells, "finds flipped labels") == {"holds"}
+    assert verdicts(cells, "rises with") == {"holds"}
+    assert verdicts(cells, "beats majority_vote") == {"holds"}
+
+
+def test_verdicts_turn_when_the_methods_change_places() -> None:
+    swapped = AnalysisConfig(reference="adaptive_dpo", adaptive="dpo")
+    assert verdicts(kit.drawn(), "keeps", swapped) == {"does not hold"}
+    assert verdicts(kit.drawn(), "loses", swapped) == {"does not hold"}
+    behind = AnalysisConfig(adaptive="majority_vote", majority_vote="adaptive_dpo")
+    assert verdicts(kit.drawn(), "beats", behind) == {"does not hold"}
+
+
+def test_a_u_that_is_no_better_than_chance_does_not_hold() -> None:
+    def blind(one: Outcome) -> Outcome:
+        found = one.detected[ONLINE].model_copy(update={"auroc_flipped": 0.5 + 0.01 * one.seed})
+        return one.model_copy(update={"detected": {ONLINE: found}})
+
+    cells = [blind(one) for one in kit.drawn(methods=["adaptive_dpo"], noises=["flips-20"])]
+    assert verdicts(cells, "finds flipped labels") == {"does not hold"}
+
+
+def test_bounds_come_from_the_config() -> None:
+    strict = AnalysisConfig(claims=ClaimBounds(kept=0.99, kept_rate=0.2, lost=0.5))
+    told = [one.claim for one in claims(Grid.of(kit.drawn()), strict)]
+    assert "adaptive_dpo keeps at least 99% of its clean gain at 20% flips" in told
+    assert verdicts(kit.drawn(), "dpo loses at least 50%", strict) == {"does not hold"}
+
+
+def test_nothing_is_decided_without_cells() -> None:
+    asked = AnalysisConfig(ablation=("dpo", "smpo"), families={"dpo": ("a", "b"), "smpo": ("c", "d")})
+    found = claims(Grid.of([]), asked)
+    assert {(one.verdict, one.why) for one in found} == {("not decided", "cells are missing")}
+    assert len(found) == 11
+
+
+def test_an_unclear_clean_gain_is_told_as_the_reason() -> None:
+    cells = kit.drawn(lambda method, noise: 0.001, shared=0.05)
+    found = [one for one in claims(Grid.of(cells), AnalysisConfig()) if "keeps" in one.claim]
+    assert {one.why for one in found} == {"its clean gain is not clearly above 0"}
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.75, "holds"), (0.55, "does not hold")])
+def test_less_work_for_the_same_quality_is_decided_at_the_stated_share(level: float, verdict: Verdict) -> None:
+    cells = [
+        kit.outcome(
+            method, "clean", seed, accuracy=accuracy + 0.002 * seed * (seed + len(method)), cost=kit.cost(forwards)
+        )
+        for seed in range(4)
+        for method, accuracy, forwards in (
+            ("dpo-20", 0.6, 2000.0),
+            ("dpo-60", 0.65, 6000.0),
+            ("smpo-15", level, 1500.0),
+            ("smpo-40", level + 0.02, 4000.0),
+        )
+    ]
+    asked = AnalysisConfig(families={"dpo": ("dpo-20", "dpo-60"), "smpo": ("smpo-15", "smpo-40")})
+    assert verdicts(cells, "smpo is as good as dpo", asked) == {verdict}
+
+
+def test_each_step_of_the_ablation_has_its_own_verdict() -> None:
+    levels = {"dpo": 0.2, "dpo_ddim": 0.25, "smpo": 0.22}
+    cells = kit.drawn(lambda method, noise: levels[method], methods=list(levels), noises=["clean"], seeds=range(8))
+    asked = AnalysisConfig(ablation=tuple(levels))
+    assert verdicts(cells, "dpo_ddim is better than dpo", asked) == {"holds"}
+    assert verdicts(cells, "smpo is better than dpo_ddim", asked) == {"does not hold"}

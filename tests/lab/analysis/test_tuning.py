@@ -1,0 +1,45 @@
+"""Candidates of tuning."""
+
+import pytest
+
+from prefopt.lab.analysis.tuning import equally_tuned, tunings
+from prefopt.lab.outcome import Outcome
+from tests.kit import lab as kit
+
+
+def tried(method: str, *win_rates: float, seeds: int = 1) -> list[Outcome]:
+    return [
+        kit.outcome(
+            method,
+            "flips-20",
+            seed,
+            candidate=number,
+            settings=["evaluate.split=validation", f"seed={seed}", f"train.optimizer.lr={number + 1}e-5"],
+            win_rates={"world/true": rate + 0.01 * seed},
+        )
+        for number, rate in enumerate(win_rates)
+        for seed in range(seeds)
+    ]
+
+
+def test_the_highest_win_rate_is_chosen_the_first_of_equal_ones() -> None:
+    dpo, ipo = tunings([*tried("dpo", 0.7, 0.8, 0.8), *tried("ipo", 0.9, 0.8, 0.7), *kit.drawn()])
+    assert (dpo.method, dpo.chosen, ipo.chosen) == ("dpo", 1, 0)
+
+
+def test_candidates_are_told_by_the_settings_that_tell_them_apart() -> None:
+    (dpo,) = tunings(tried("dpo", 0.7, 0.8, seeds=2))
+    assert [one.settings for one in dpo.candidates] == [["train.optimizer.lr=1e-5"], ["train.optimizer.lr=2e-5"]]
+    assert [one.win_rate.value for one in dpo.candidates] == pytest.approx([0.705, 0.805])
+
+
+@pytest.mark.parametrize(
+    ("other", "alike"),
+    [(tried("ipo", 0.7, 0.8), True), (tried("ipo", 0.7), False), (tried("ipo", 0.7, 0.8, seeds=2), False)],
+)
+def test_an_unequal_number_of_tries_is_seen(other: list[Outcome], *, alike: bool) -> None:
+    assert equally_tuned(tunings([*tried("dpo", 0.7, 0.8), *other])) is alike
+
+
+def test_a_grid_without_tuning_has_none() -> None:
+    assert tunings(kit.drawn(seeds=[0])) == []

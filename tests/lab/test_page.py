@@ -1,0 +1,138 @@
+"""The laboratory's page."""
+
+import random
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from prefopt.config.lab_page import AnalysisConfig
+from prefopt.lab.outcome import Outcome
+from prefopt.lab.page import PAGE, write_page
+from prefopt.lab.rerun import command
+from tests.kit import lab as kit
+
+LEVELS = {"dpo_ddim": 0.31, "smpo": 0.33}
+ASKED = AnalysisConfig(
+    ablation=("dpo", "dpo_ddim", "smpo"), families={"dpo": ("dpo-20", "dpo-60"), "smpo": ("smpo-15", "smpo-40")}
+)
+SECTIONS = [
+    "Claims",
+    "Gain under flipped labels",
+    "Methods against each other",
+    "The minority metric u",
+    "Minority labels by flip rate",
+    "Annotators who disagree",
+    "What each part adds",
+    "Quality against cost",
+    "Tuning",
+    "Every cell, and how to run it again",
+]
+
+
+def whole() -> list[Outcome]:
+    """Cells for every section, of three seeds."""
+    lengths = {"dpo-20": (0.6, 2000.0), "dpo-60": (0.65, 6000.0), "smpo-15": (0.6, 1500.0), "smpo-40": (0.7, 4000.0)}
+    return [
+        *kit.drawn(seeds=range(3)),
+        *kit.drawn(lambda method, _: LEVELS[method], methods=list(LEVELS), noises=["clean"], seeds=range(3), entropy=1),
+        *(
+            kit.outcome(name, "clean", seed, accuracy=accuracy + 0.003 * seed, cost=kit.cost(forwards))
+            for name, (accuracy, forwards) in lengths.items()
+            for seed in range(3)
+        ),
+        *(kit.outcome("dpo", "flips-20", 9, candidate=n, settings=[f"train.steps={n + 1}"]) for n in range(2)),
+    ]
+
+
+def written(outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED) -> list[Path]:
+    return write_page(
+        outcomes, asked, directory, title="A lab", model="the embedded world", run="run.yaml", made_by="`prefopt lab`"
+    )
+
+
+def test_every_question_has_its_section_and_every_picture_its_file(tmp_path: Path) -> None:
+    page, *pictures = written(whole(), tmp_path)
+    text = page.read_text()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert page == tmp_path / PAGE
+    assert sorted(re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)) == sorted(path.name for path in pictures)
+    for path in pictures:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_the_order_of_outcomes_leaves_no_trace(tmp_path: Path) -> None:
+    cells = whole()
+    first = {path.name: path.read_bytes() for path in written(cells, tmp_path / "first")}
+    random.Random(1).shuffle(cells)
+    assert {path.name: path.read_bytes() for path in written(cells, tmp_path / "second")} == first
+
+
+def test_rows_of_tables_are_as_long_as_their_heads(tmp_path: Path) -> None:
+    blocks = re.findall(r"(?:^\|.*\n)+", written(whole(), tmp_path)[0].read_text(), re.MULTILINE)
+    assert len(blocks) > 20
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+        assert re.fullmatch(r"\|(---:?\|)+", block.splitlines()[1])
+
+
+def test_every_cell_has_the_command_that_runs_it_again(tmp_path: Path) -> None:
+    cells = whole()
+    lines = [line for line in written(cells, tmp_path)[0].read_text().splitlines() if line.startswith("prefopt run ")]
+    grid = [one for one in cells if one.candidate is None]
+    assert sorted(lines) == sorted(command(one, "run.yaml") for one in grid)
+    assert all(shlex.split(line)[2] == "run.yaml" for line in lines)
+
+
+def test_missing_cells_and_absent_methods_are_told(tmp_path: Path) -> None:
+    cells = [
+        one for one in whole() if one.method != "smpo" and (one.method, one.noise, one.seed) != ("dpo", "flips-20", 1)
+    ]
+    text = written(cells, tmp_path)[0].read_text()
+    assert "**1 of 75 cells** of the methods below have no outcome: dpo at flips-20, seed 1." in text
+    assert "**No cells yet** of `smpo`." in text
+    assert "; 2 seeds)" in text
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda one: False,
+        lambda one: one.candidate is not None,
+        lambda one: (one.method, one.seed) == ("dpo", 0),
+        lambda one: one.noise == "tastes",
+        lambda one: one.method == "adaptive_dpo" and one.noise == "flips-20",
+        lambda one: one.method in {"dpo-20", "smpo-15", "smpo"},
+    ],
+    ids=["none", "tuning", "one seed", "tastes", "one method", "parts"],
+)
+def test_a_page_can_be_made_of_any_part_of_a_grid(tmp_path: Path, kept: object) -> None:
+    assert callable(kept)
+    text = written([one for one in whole() if kept(one)], tmp_path)[0].read_text()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert "nan" not in text.lower().replace("finance", "")
+
+
+def test_notes_beside_the_page_outlive_it(tmp_path: Path) -> None:
+    notes = "Why **dpo** falls:\n\n\n    indented <b>text</b> | {{ not a template }}\n"
+    (tmp_path / "lab-notes.md").write_text(notes)
+    for _ in range(2):
+        text = written(whole(), tmp_path)[0].read_text()
+    assert f"## Notes\n\n{notes}" in text
+
+
+def test_pictures_that_the_page_no_longer_has_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    written(whole(), tmp_path)
+    (tmp_path / "nights.svg").write_text("<svg/>")
+    left = written([one for one in whole() if one.noise == "tastes"], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["nights.svg", *(path.name for path in left)])
+
+
+def test_names_cannot_break_the_page(tmp_path: Path) -> None:
+    cells = [kit.outcome("a|b*c", "n`|`", seed, settings=["name=```"], rate=0.0) for seed in range(2)]
+    text = written(cells, tmp_path)[0].read_text()
+    assert r"a\|b\*c" in text
+    assert "\n````sh\n# 1: a|b*c, n`|`, seed 0\n" in text
