@@ -1,12 +1,15 @@
 """`prefopt lab`."""
 
+import os
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prefopt.cli.common import AsJson, Debug, RayAddress, RunDir, engine, print_json
+from prefopt.cli.common import AsJson, Debug, Overrides, RayAddress, RunDir, engine, print_json
 from prefopt.config import load_config
-from prefopt.config.lab import BudgetConfig, load_lab
+from prefopt.config.lab import load_lab
 from prefopt.console import Reporter
 from prefopt.errors import WorkerError
 
@@ -17,25 +20,47 @@ def lab(
     config: LabPath,
     run_dir: RunDir = None,
     cells: Annotated[int | None, typer.Option("--cells", min=1, help="Begin at most so many cells.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long; 0 makes the page alone.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Directory for lab.md and its pictures [the run directory].")
+    ] = None,
+    set_: Overrides = None,
     json_: AsJson = False,
     ray_address: RayAddress = None,
     debug: Debug = False,
 ) -> None:
     """Run a grid of objectives, label noises and seeds, or what is left of it, and compare what they gave."""
     from prefopt.lab.lab import Lab
+    from prefopt.lab.page import PAGE, write_page
+    from prefopt.models.identity import model_digest
 
-    tree = load_lab(config)
+    tree = load_lab(config, set_ or [])
     run = load_config(tree.run, [f"cluster.address={ray_address}"] if ray_address else [])
-    budget = BudgetConfig(cells=cells or tree.budget.cells, minutes=minutes or tree.budget.minutes)
+    given = {"cells": cells, "minutes": minutes}
+    budget = tree.budget.model_copy(update={name: most for name, most in given.items() if most is not None})
+    place = run_dir or f"runs/{tree.name}"
     with Reporter() as reporter, engine(run, debug) as start:
         reporter.begin("lab")
-        sitting = Lab(tree, run_dir or f"runs/{tree.name}", reporter).run(budget, start)
+        sitting = Lab(tree, place, reporter).run(budget, start)
+    shown = page or (Path(place) if "://" not in place else None)
+    if sitting.found and shown:
+        write_page(
+            list(sitting.found.values()),
+            tree.page,
+            shown,
+            title=f"The laboratory {tree.name}",
+            model=f"{run.model.path} (digest {model_digest(run.model)[:12]})",
+            run=os.path.relpath(tree.run),
+            made_by=shlex.join(["prefopt", "lab", config, *(part for one in set_ or [] for part in ("--set", one))]),
+        )
     if json_:
         told = {"cells": sitting.cells, "done": len(sitting.found), "failed": len(sitting.failed)}
-        print_json({**told, "chosen": sitting.chosen})
+        print_json({**told, "chosen": sitting.chosen, "page": str(shown / PAGE) if sitting.found and shown else None})
     else:
-        typer.echo(f"{len(sitting.found)} of {sitting.cells} cells are done.")
+        told_page = f" Page: {shown / PAGE}" if sitting.found and shown else ""
+        typer.echo(f"{len(sitting.found)} of {sitting.cells} cells are done.{told_page}")
     if sitting.failed:
         raise WorkerError(
             f"{len(sitting.failed)} cells failed, as told above; all others are kept. Run the same command again when"

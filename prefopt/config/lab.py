@@ -1,14 +1,15 @@
 """The laboratory: which runs are made, how their settings are chosen, and what is asked of them."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from prefopt.config.base import Branch, Count, Positive
-from prefopt.config.load import MAX_CONFIG_BYTES
+from prefopt.config.base import Branch, Count
+from prefopt.config.lab_page import AnalysisConfig
+from prefopt.config.load import apply_override, parsed_text, read_text
 from prefopt.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.%+_-]{0,47}$")]
@@ -46,7 +47,7 @@ class BudgetConfig(Branch):
 
     cells: Count | None = None
     """That are begun."""
-    minutes: Positive | None = None
+    minutes: Annotated[float, Field(ge=0.0)] | None = None
     """After which none is begun."""
 
 
@@ -77,6 +78,8 @@ class LabConfig(Branch):
     workers: Count | None = None
     """Cells at a time; by default one for each CPU, or each GPU if cells need one."""
     budget: BudgetConfig = BudgetConfig()
+    page: AnalysisConfig = AnalysisConfig()
+    """Which methods play which part on the page of results."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "LabConfig":
@@ -117,19 +120,13 @@ class LabConfig(Branch):
         return len(self.methods) * len(self.noises) * len(self.seeds)
 
 
-def load_lab(path: str | Path) -> LabConfig:
-    """Read a laboratory's config; `run` and `outcomes` become absolute paths. ConfigError for what is no such file."""
+def load_lab(path: str | Path, overrides: Sequence[str] = ()) -> LabConfig:
+    """Read a laboratory's config; `run` and `outcomes` become absolute paths. `overrides` are KEY=VALUE, as
+    `load_config` takes them. ConfigError for what is no such file."""
     place = Path(path)
-    try:
-        if place.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: this is no config file.")
-        tree = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Check the path.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of config keys, not {type(tree).__name__}.")
+    tree = parsed_text(read_text(place), str(path))
+    for override in overrides:
+        apply_override(tree, override)
     try:
         config = LabConfig.model_validate(tree)
     except ValidationError as error:

@@ -27,14 +27,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     `overrides` are KEY=VALUE with a dotted key and a YAML value. Raises ConfigError for a missing or
     unreadable file, a bad override, an unknown key or an impossible value.
     """
-    return load_text(_read(Path(path)), str(path), overrides)
+    return load_text(read_text(Path(path)), str(path), overrides)
 
 
 def load_text(text: str, where: str, overrides: Sequence[str] = ()) -> RunConfig:
     """`load_config` of a text that was read elsewhere; `where` names it in errors."""
-    tree = _parsed(text, where)
+    tree = parsed_text(text, where)
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return parse_config(tree, where)
 
 
@@ -47,7 +47,7 @@ def load_comparison(path: str | Path | None, models: Sequence[str], overrides: S
     """
     if len(models) < 2:
         raise ConfigError("--models needs at least two models, the first of which is the base.")
-    given: dict[str, Any] = _parsed(_read(Path(path)), str(path)) if path else {"name": "comparison"}
+    given: dict[str, Any] = parsed_text(read_text(Path(path)), str(path)) if path else {"name": "comparison"}
     tree = {name: branch for name, branch in given.items() if name in _COMPARED or name not in RunConfig.model_fields}
     for name, kept in (("model", "vae"), ("ingest", "limits")):
         branch = given.get(name)
@@ -55,7 +55,7 @@ def load_comparison(path: str | Path | None, models: Sequence[str], overrides: S
     base, _, revision = models[0].partition("@") if not Path(models[0]).exists() else (models[0], "", "")
     tree["model"] |= {"path": base, "revision": revision or None}
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     evaluate = tree.setdefault("evaluate", {})
     if isinstance(evaluate, dict):
         evaluate["models"] = dict(zip(_names(models[1:]), models[1:], strict=True))
@@ -105,7 +105,8 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a config file. ConfigError if it cannot be read."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: this is not a config file.")
@@ -116,7 +117,8 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} is not valid YAML: {error}.") from None
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def parsed_text(text: str, where: str) -> dict[str, Any]:
+    """The tree of a config's text. ConfigError if it is none."""
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{where} is larger than {MAX_CONFIG_BYTES} bytes: this is not a config file.")
     try:
@@ -129,7 +131,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Change a config's tree by KEY=VALUE, a dotted key and a YAML value. ConfigError where it cannot be."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r}: write KEY=VALUE, for example --set train.steps=100.")

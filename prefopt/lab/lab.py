@@ -65,6 +65,7 @@ class Lab:
         Storage(place).check_writable()
         self._keys: dict[Cell, dict[str, str]] = {}
         self._outcomes = {one.key: one for one in read_outcomes(self._file)}
+        self.model = run.model.path
         self._total = config.cells + len(list(tuning_cells(config)))
 
     def run(self, budget: BudgetConfig, start_engine: Callable[[], object]) -> Sitting:
