@@ -21,7 +21,7 @@ def lab(
     run_dir: RunDir = None,
     cells: Annotated[int | None, typer.Option("--cells", min=1, help="Begin at most so many cells.")] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long; 0 makes the page alone.")
+        float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long; 0 writes the page alone.")
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--page", help="Directory for lab.md and its pictures [the run directory].")
