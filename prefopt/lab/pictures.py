@@ -145,9 +145,7 @@ def _lines(axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None
         place = names.index(line.name)
         colour = SERIES[place % len(SERIES)]
         x = [at + (place - (len(names) - 1) / 2.0) * apart for at in line.x]
-        for at, found in zip(x, line.y, strict=True):
-            if found.low is not None and found.high is not None:
-                axes.plot([at, at], [found.low, found.high], color=colour, linewidth=1.3, solid_capstyle="butt")
+        _intervals(axes, list(zip(x, line.y, strict=True)), colour)
         axes.plot(
             x,
             [found.value for found in line.y],
@@ -159,6 +157,12 @@ def _lines(axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None
             markeredgewidth=0.0,
             label=line.name,
         )
+
+
+def _intervals(axes: Axes, found: Iterable[tuple[float, Estimate]], colour: str) -> None:
+    known = [(x, one.low, one.high) for x, one in found if one.low is not None and one.high is not None]
+    if known:
+        axes.vlines(*zip(*known, strict=True), colors=colour, linewidth=1.3)
 
 
 def _histogram(axes: Axes, one: Detection) -> None:
@@ -177,10 +181,7 @@ def _histogram(axes: Axes, one: Detection) -> None:
 def _shares(axes: Axes, doubted: Doubted, place: int, name: str) -> None:
     middles = (np.arange(BINS) + 0.5) / BINS
     known = [(float(u), share) for u, share in zip(middles, doubted.shares, strict=True) if share]
-    for u, share in known:
-        if share.low is not None and share.high is not None:
-            ends = np.clip([share.low, share.high], 0.0, 1.0)
-            axes.plot([u, u], ends, color=SERIES[place], linewidth=1.3, solid_capstyle="butt")
+    _intervals(axes, known, SERIES[place])
     axes.plot(
         [u for u, _ in known],
         [share.value for _, share in known],

@@ -33,12 +33,10 @@ def test_equal_methods_are_rarely_told_apart_in_a_whole_table() -> None:
     def one_level(method: str, noise: str) -> float:
         return 0.2
 
-    wrong = 0
+    names, wrong = ["a", "b", "c", "d"], 0
     for entropy in range(40):
-        cells = kit.drawn(
-            one_level, methods=["a", "b", "c", "d"], noises=["clean"], seeds=range(4), own=0.01, entropy=entropy
-        )
-        wrong += any(duel.decided for duel in all_duels(Grid.of(cells), ["a", "b", "c", "d"], WIN_RATE))
+        cells = kit.drawn(one_level, methods=names, noises=["clean"], seeds=range(4), own=0.01, entropy=entropy)
+        wrong += any(duel.decided for duel in all_duels(Grid.of(cells), names, WIN_RATE))
     assert wrong <= 6
 
 
