@@ -30,7 +30,7 @@ from prefopt.world import WORLD_VERSION
 
 GUIDANCE = 5.0
 FULL = Size()
-QUICK = Size(pairs=6, trained=16, training_steps=4, levels=(299, 699), sampling_steps=20, draws=2)
+QUICK = Size(pairs=4, trained=8, training_steps=2, levels=(499,), sampling_steps=10, draws=2)
 RENOISE_5 = StandIn("ReNoise, 5 levels", {"num_steps": 5, "renoise_steps": 1})
 RENOISE_25 = StandIn("ReNoise, 25 levels", {"num_steps": 25, "renoise_steps": 1})
 FEW = (RANDOM, RENOISE_5, RENOISE_25)
@@ -41,6 +41,7 @@ STAND_INS = (
     StandIn("ReNoise, 5 levels, published grid", {"num_steps": 5, "renoise_steps": 1, "grid": "reference"}),
     StandIn("DDIM, 25 levels", {"num_steps": 25, "renoise_steps": 0}),
     RENOISE_25,
+    StandIn("ReNoise, 25 levels, noise at rms 1", RENOISE_25.inversion, unit=True),
     StandIn("fixed point, the sampler's levels", {"renoise_steps": 5, "average": (5, 6)}, own_grid=True),
     StandIn("DDIM, the sampler's levels, from the true first one", {}, told_first=True),
 )
@@ -102,6 +103,7 @@ STATISTICS: dict[str, tuple[str, Statistic]] = {
     "distance": ("distance of x_t", mean("distance")),
     "noise_cosine": ("cosine of the noise", mean("noise_cosine")),
     "noise_rms": ("noise, rms", mean("noise_rms")),
+    "residual": ("residual of the reference", mean("residual")),
     "rank_correlation": ("rank correlation of the logit", rank_correlation),
     "logit_error": ("error of the logit", mean("logit_error")),
     "loss_error": ("error of the loss", mean("loss_error")),
@@ -167,6 +169,8 @@ def truth_of(found: Found, how: Resampling) -> dict[str, Any]:
         "logit, rms": float(np.sqrt((logits**2).mean())),
         "logit, mean": float(logits.mean()),
         "loss, mean": float(true_loss.mean()),
+        "noise, rms": float(np.mean([one.pairs["true_noise_rms"].mean() for one in held])),
+        "residual of the reference": float(np.mean([one.pairs["true_residual"].mean() for one in held])),
         "cosine of two halves' gradients": float(np.mean(halves)),
     }
 
@@ -227,7 +231,7 @@ def draw_picture(file: str, figures: Mapping[str, Mapping[str, Estimate]], level
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 pairs, two levels, two draws, 20 steps of DDIM")
+    parser.add_argument("--quick", action="store_true", help="4 pairs, one level, two draws, 10 steps of DDIM")
     parser.add_argument("--json", action="store_true", help="print one flat object as the last line")
     parser.add_argument("--picture", metavar="FILE", help="draw the figures over t as SVG")
     arguments = parser.parse_args()
@@ -240,7 +244,7 @@ def main() -> None:
     pairs, training = lab.draw(held_out), lab.draw(learned)
     policy = lab.train(training, RANDOM)
     guided = lab.draw(held_out, GUIDANCE)
-    few = {"draws": min(2, size.draws), "stand_ins": FEW}
+    few = {"stand_ins": FEW, "draws": 1}
     cases: dict[str, Callable[[], Found]] = {
         "as drawn": lambda: measure(lab, policy, pairs, pairs, STAND_INS, size.draws),
         "known as pictures": lambda: measure(lab, policy, pairs, lab.seen_as_pictures(pairs), **few),

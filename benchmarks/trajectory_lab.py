@@ -70,6 +70,8 @@ class StandIn:
     """Settings of `invert`; None is forward diffusion with random noise that a pair shares, as in DPO."""
     own_grid: bool = False
     """Whether the inversion takes the very levels that the image was drawn through."""
+    unit: bool = False
+    """Whether the noise that was found is scaled to a root mean square of 1, image by image."""
     told_first: bool = False
     """Whether the true x_t of the lowest of these levels is known: DDIM inversion from there on. No one has that."""
 
@@ -177,15 +179,22 @@ class Lab:
         settings = dict(how.inversion)
         if how.own_grid:
             settings["num_steps"] = (int(t[0]) + 1) * self.size.sampling_steps // self.schedule.num_steps
-        return invert(partial(self.ask, told=pairs.told), pairs.x0, t, self.schedule, **settings)
+        xt = invert(partial(self.ask, told=pairs.told), pairs.x0, t, self.schedule, **settings)
+        if not how.unit:
+            return xt
+        noise = target_noise(pairs.x0, xt, t, self.schedule)
+        return add_noise(pairs.x0, noise / noise.square().mean(dim=(1, 2, 3), keepdim=True).sqrt(), t, self.schedule)
 
-    def objective(self, policy: Any, pairs: Pairs, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """DPO's logit and loss of each pair, [N], with gradient."""
+    @torch.no_grad()
+    def reference_errors(self, pairs: Pairs, xt: Tensor, t: Tensor) -> Tensor:
+        """The reference's denoising errors at x_t, [2N]."""
+        return denoising_error(self.ask(xt, t, pairs.told), target_noise(pairs.x0, xt, t, self.schedule))
+
+    def objective(self, policy: Any, pairs: Pairs, xt: Tensor, t: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """DPO's logit and loss of each pair, [N], with gradient; `known` are the reference's errors."""
         target = target_noise(pairs.x0, xt, t, self.schedule)
-        with torch.no_grad():
-            known = denoising_error(predict(self.reference, xt, t, pairs.told), target).chunk(2)
-        errors = denoising_error(predict(policy, xt, t, pairs.told), target).chunk(2)
-        result = OBJECTIVES["dpo"](PairErrors(*errors, *known), DpoParams(beta=BETA))
+        errors = denoising_error(predict(policy, xt, t, pairs.told), target)
+        result = OBJECTIVES["dpo"](PairErrors(*errors.chunk(2), *known.chunk(2)), DpoParams(beta=BETA))
         return torch.as_tensor(result.metrics["logit"]), result.loss
 
     def train(self, pairs: Pairs, how: StandIn) -> Any:
@@ -196,7 +205,8 @@ class Lab:
             rng = row_rng(SEED, "trajectories/step", step)
             chosen = pairs.rows(rng.choice(len(pairs.prompts), min(BATCH, len(pairs.prompts)), replace=False).tolist())
             t = torch.from_numpy(rng.integers(self.schedule.num_steps, size=len(chosen.prompts))).repeat(2)
-            _, loss = self.objective(policy, chosen, self.stand_in(how, chosen, t, ("training", step)), t)
+            xt = self.stand_in(how, chosen, t, ("training", step))
+            _, loss = self.objective(policy, chosen, xt, t, self.reference_errors(chosen, xt, t))
             optimizer.zero_grad()
             torch.autograd.backward(loss.mean())
             optimizer.step()
@@ -212,28 +222,35 @@ class Look:
     loss: Floats
     gradients: Tensor
     """Of each pair's loss by all of the policy's weights, float32 [N, P]."""
+    residual: Floats
+    """Root of the reference's denoising error, [N]: how far its prediction is from the noise."""
     xt: Tensor | None = None
     noise: Tensor | None = None
 
 
 def look(lab: Lab, policy: Any, pairs: Pairs, xt: Tensor, level: int) -> Look:
     """Logits, losses and gradients of all pairs at some x_t [2N, C, H, W]."""
-    weights, both = list(policy.requires_grad_(True).parameters()), len(pairs.prompts)
+    weights, n = list(policy.requires_grad_(True).parameters()), len(pairs.prompts)
+    t = torch.full((2 * n,), level)
+    known = lab.reference_errors(pairs, xt, t)
     found, slopes = [], []
-    for index in range(both):
-        t = torch.full((2,), level)
-        logit, loss = lab.objective(policy, pairs.rows([index]), xt[[index, index + both]], t)
+    for index in range(n):
+        rows = [index, index + n]
+        logit, loss = lab.objective(policy, pairs.rows([index]), xt[rows], t[rows], known[rows])
         slopes.append(torch.cat([slope.flatten() for slope in torch.autograd.grad(loss.sum(), weights)]))
         found.append((float(logit), float(loss.detach())))
     logits, losses = np.array(found).T
-    noise = target_noise(pairs.x0, xt, torch.full((2 * both,), level), lab.schedule)
-    return Look(logits, losses, torch.stack(slopes), xt, noise)
+    residual = _by_pair(known).sqrt().numpy()
+    return Look(logits, losses, torch.stack(slopes), residual, xt, target_noise(pairs.x0, xt, t, lab.schedule))
 
 
 def mean_of(looks: Sequence[Look]) -> Look:
     """The mean over draws: of an objective that averages over them."""
     gradients = sum((one.gradients for one in looks[1:]), start=looks[0].gradients) / len(looks)
-    return Look(np.mean([one.logit for one in looks], 0), np.mean([one.loss for one in looks], 0), gradients)
+    logit, loss, residual = (
+        np.mean([getattr(one, name) for one in looks], axis=0) for name in ("logit", "loss", "residual")
+    )
+    return Look(logit, loss, gradients, residual)
 
 
 @dataclass(frozen=True)
@@ -254,19 +271,23 @@ def hold(found: Look, truth: Look) -> Held:
     values = {
         "logit_error": np.abs(found.logit - truth.logit),
         "loss_error": np.abs(found.loss - truth.loss),
+        "residual": found.residual,
+        "true_residual": truth.residual,
         "gradient_cosine": cosine_similarity(found.gradients, truth.gradients, dim=1).double().numpy(),
     }
     if found.xt is not None and found.noise is not None and truth.xt is not None and truth.noise is not None:
         away, true = (found.xt - truth.xt).flatten(1).norm(dim=1), truth.xt.flatten(1).norm(dim=1)
-        values["distance"] = _by_pair(away / true)
-        values["noise_cosine"] = _by_pair(cosine_similarity(found.noise.flatten(1), truth.noise.flatten(1), dim=1))
-        values["noise_rms"] = _by_pair(found.noise.square().flatten(1).mean(dim=1).sqrt())
+        cosine = cosine_similarity(found.noise.flatten(1), truth.noise.flatten(1), dim=1)
+        values["distance"] = _by_pair(away / true).numpy()
+        values["noise_cosine"] = _by_pair(cosine).numpy()
+        for name, noise in {"noise_rms": found.noise, "true_noise_rms": truth.noise}.items():
+            values[name] = _by_pair(noise.square().flatten(1).mean(dim=1).sqrt()).numpy()
     products = [(a.gradients @ b.gradients.T).double().numpy() for a, b in ((found, truth), (found, found))]
     return Held(values, found.logit, truth.logit, *products, (truth.gradients @ truth.gradients.T).double().numpy())
 
 
-def _by_pair(images: Tensor) -> Floats:
-    return images.double().reshape(2, -1).mean(dim=0).numpy()
+def _by_pair(images: Tensor) -> Tensor:
+    return images.double().reshape(2, -1).mean(dim=0)
 
 
 def variances(looks: Sequence[Look]) -> tuple[Floats, Floats]:
