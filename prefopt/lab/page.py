@@ -81,6 +81,7 @@ def page_files(
         "reading": _reading(grid, analysis, methods, cells),
         "asked": analysis,
         "seeds": len(grid.seeds),
+        "methods": len(methods),
         "clean": grid.clean,
         "noises": [wording.noise_title(noise) for noise in grid.noises],
         "rated": [wording.noise_title(noise) for noise in grid.rated],

@@ -162,8 +162,8 @@ def _lines(axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None
 def _intervals(axes: Axes, found: Iterable[tuple[float, Estimate]], colour: str) -> None:
     known = [(x, one.low, one.high) for x, one in found if one.low is not None and one.high is not None]
     if known:
-        places, lows, highs = zip(*known, strict=True)
-        axes.vlines(places, lows, highs, colors=colour, linewidth=1.3)
+        at, low, high = zip(*known, strict=True)
+        axes.vlines(at, low, high, colors=colour, linewidth=1.3)
 
 
 def _histogram(axes: Axes, one: Detection) -> None:
