@@ -37,7 +37,8 @@ def lab(
     from prefopt.models.identity import model_digest
 
     tree = load_lab(config, set_ or [])
-    run = load_config(tree.run, [f"cluster.address={ray_address}"] if ray_address else [])
+    address = [f"cluster.address={ray_address}"] if ray_address else []
+    run = load_config(tree.run, ["cluster.engine=ray", *address])
     given = {"cells": cells, "minutes": minutes}
     budget = tree.budget.model_copy(update={name: most for name, most in given.items() if most is not None})
     place = run_dir or f"runs/{tree.name}"

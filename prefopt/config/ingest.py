@@ -113,7 +113,7 @@ class WorldSource(Branch):
     seed: int = 0
     shares: dict[Literal["majority", "noir", "ornate", "careless"], Share] | None = None
     """Of the annotators, by group; by default 0.88 majority and 0.04 of each other."""
-    votes_per_pair: Count = 3
+    votes_per_pair: Annotated[int, Field(ge=1, le=60)] = 3
     """How many people judge a pair that several judge."""
     repeated: Share = 0.1
     """Share of the pairs that several people judge; one person judges each other pair."""

@@ -73,13 +73,38 @@ class LabConfig(Branch):
     truth: str | None = None
     """A reward that knows what the majority truly prefers: labels against it are minority labels."""
     outcomes: str | None = None
-    """A file of outcomes, seen from the laboratory's own file, that is read and added to: cells that it holds are not
-    run again, on whatever machine they ran. By default outcomes.jsonl in the run directory."""
+    """A file of outcomes, a URI or a path seen from the laboratory's own file, that is read and added to: cells that it
+    holds are not run again, on whatever machine they ran. By default outcomes.jsonl in the run directory."""
     workers: Count | None = None
     """Cells at a time; by default one for each CPU, or each GPU if cells need one."""
     budget: BudgetConfig = BudgetConfig()
     page: AnalysisConfig = AnalysisConfig()
     """Which methods play which part on the page of results."""
+
+    @model_validator(mode="after")
+    def _the_first_noise_is_none(self) -> "LabConfig":
+        rates = {name: flip_rate(noise) for name, noise in self.noises.items()}
+        first = next(iter(rates))
+        if rates[first] != 0.0:
+            raise ValueError(
+                f"noises.{first}: the first noise is clean labels, with which the others are compared: set"
+                " inject.flips: [], and nothing else"
+            )
+        known = [rate for rate in rates.values() if rate is not None]
+        if len(set(known)) < len(known):
+            raise ValueError(f"two noises flip the same share of labels: {', '.join(rates)}")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_apart(self) -> "LabConfig":
+        tuned = self.tuning.seeds if self.tuning else ()
+        for field, seeds in (("seeds", self.seeds), ("tuning.seeds", tuned)):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{field} names a seed twice: {list(seeds)}")
+        both = sorted(set(self.seeds) & set(tuned))
+        if both:
+            raise ValueError(f"seeds and tuning.seeds share {both}: cells would be judged on what chose their settings")
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "LabConfig":
@@ -120,6 +145,18 @@ class LabConfig(Branch):
         return len(self.methods) * len(self.noises) * len(self.seeds)
 
 
+def flip_rate(noise: Settings) -> float | None:
+    """Share of labels that are flipped at random, where a noise is nothing else; 0 for clean labels."""
+    flips = noise.get("inject.flips")
+    if set(noise) != {"inject.flips"} or not isinstance(flips, list):
+        return None
+    if not flips:
+        return 0.0
+    only = flips[0] if len(flips) == 1 and isinstance(flips[0], dict) else {}
+    rate = only.get("rate") if only.get("kind") == "symmetric" else None
+    return float(rate) if isinstance(rate, int | float) else None
+
+
 def load_lab(path: str | Path, overrides: Sequence[str] = ()) -> LabConfig:
     """Read a laboratory's config; `run` and `outcomes` become absolute paths. `overrides` are KEY=VALUE, as
     `load_config` takes them. ConfigError for what is no such file."""
@@ -134,7 +171,7 @@ def load_lab(path: str | Path, overrides: Sequence[str] = ()) -> LabConfig:
         raise ConfigError(f"{path}: {problems}.") from None
     here = place.resolve().parent
     places = {"run": str(here / config.run)}
-    if config.outcomes is not None:
+    if config.outcomes is not None and "://" not in config.outcomes:
         places["outcomes"] = str(here / config.outcomes)
     return config.model_copy(update=places)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from prefopt.config.lab import LabConfig, Settings
+from prefopt.config.lab import LabConfig, Settings, flip_rate
 from prefopt.lab.outcome import Outcome
 
 
@@ -56,10 +56,18 @@ def tuning_cells(lab: LabConfig) -> Iterator[Cell]:
                 yield _cell(lab, method, tuning.noise, seed, more, number)
 
 
+def every_cell(lab: LabConfig) -> Iterator[Cell]:
+    """The grid's cells with each method's first candidate: what can be said of them before anything is chosen."""
+    return _grid(lab, {method: 0 for method, config in lab.methods.items() if config.like is None})
+
+
 def grid_cells(lab: LabConfig, found: Mapping[Cell, Outcome]) -> Iterator[Cell]:
     """The grid's cells whose method's settings can be chosen by now: seed by seed, so that a grid that is cut short
     has whole seeds."""
-    chosen = chosen_candidates(lab, found)
+    return _grid(lab, chosen_candidates(lab, found))
+
+
+def _grid(lab: LabConfig, chosen: Mapping[str, int]) -> Iterator[Cell]:
     for seed in lab.seeds:
         for noise in lab.noises:
             for method, config in lab.methods.items():
@@ -89,17 +97,6 @@ def chosen_candidates(lab: LabConfig, found: Mapping[Cell, Outcome]) -> dict[str
 def as_overrides(settings: Mapping[str, Any]) -> list[str]:
     """KEY=VALUE of every setting, the value as YAML on one line."""
     return [f"{key}={_flow(value)}" for key, value in settings.items()]
-
-
-def flip_rate(noise: Settings) -> float | None:
-    """Share of labels that are flipped at random, where a noise is nothing else; 0 for clean labels."""
-    flips = noise.get("inject.flips")
-    if set(noise) - {"inject.flips"} or not isinstance(flips, list | type(None)):
-        return None
-    if not flips:
-        return 0.0
-    only = flips[0] if len(flips) == 1 else {}
-    return float(only["rate"]) if only.get("kind") == "symmetric" else None
 
 
 def _cell(lab: LabConfig, method: str, noise: str, seed: int, chosen: Settings, candidate: int | None) -> Cell:

@@ -4,14 +4,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from prefopt.config import load_config
 from prefopt.config.lab import BudgetConfig, LabConfig
 from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError, PrefoptError
-from prefopt.lab.cells import Cell, chosen_candidates, grid_cells, tuning_cells
+from prefopt.lab.cells import Cell, chosen_candidates, every_cell, grid_cells, tuning_cells
 from prefopt.lab.jobs import Job, Jobs
 from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
 from prefopt.lab.work import OWN, Laboratory
@@ -58,13 +57,13 @@ class Lab:
         self._cluster = run.cluster
         elsewhere = run.cluster.submit.kind != "here"
         place = place if "://" in place else os.path.abspath(place)
-        if "://" in place and config.outcomes is None:
-            raise ConfigError("A laboratory in an object store needs `outcomes`, a local file for what its cells gave.")
         self._laboratory = Laboratory(config.run, place, config.truth, elsewhere)
-        self._file = Path(config.outcomes or f"{place}/{OUTCOMES}")
-        Storage(place).check_writable()
+        folder, _, self._file = (config.outcomes or f"{place}/{OUTCOMES}").rpartition("/")
+        self._folder = Storage(folder)
+        self._folder.check_writable()
+        self._check_cells()
         self._keys: dict[Cell, dict[str, str]] = {}
-        self._outcomes = {one.key: one for one in read_outcomes(self._file)}
+        self._outcomes = self._read()[0]
         self.model = run.model.path
         self._total = config.cells + len(list(tuning_cells(config)))
 
@@ -112,12 +111,38 @@ class Lab:
         self._watcher.progress(len(sitting.found), self._total, "cells")
 
     def _keep(self, outcome: Outcome) -> None:
-        """In the file, which is replaced whole: another sitting may have added to it."""
-        self._outcomes = {one.key: one for one in read_outcomes(self._file)} | {outcome.key: outcome}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        scratch.write_text(as_lines(self._outcomes.values()), encoding="utf-8")
-        scratch.replace(self._file)
+        """In the file, to which other sittings add theirs."""
+        while True:
+            there, tag = self._read()
+            self._outcomes = there | {(outcome.key, outcome.truth): outcome}
+            lines = as_lines(self._outcomes.values()).encode()
+            if tag is None:
+                written = self._folder.create(self._file, lines)
+            else:
+                written = self._folder.replace(self._file, lines, tag) is not None
+            if written:
+                return
+
+    def _read(self) -> tuple[dict[tuple[str, str | None], Outcome], str | None]:
+        """Outcomes by key and truth, and the file's tag; None if there is no file."""
+        found = self._folder.read_tagged(self._file)
+        if found is None:
+            return {}, None
+        data, tag = found
+        outcomes = read_outcomes(data.decode(), f"{self._folder.uri}/{self._file}")
+        return {(one.key, one.truth): one for one in outcomes}, tag
+
+    def _check_cells(self) -> None:
+        """ConfigError for a cell that is no run, before any of them begins, and for two with one directory."""
+        lab, tuning = self._config, list(tuning_cells(self._config))
+        taken: dict[str, str] = {}
+        for cell in [*tuning, *every_cell(lab)]:
+            if cell.name in taken and taken[cell.name] != cell.title:
+                raise ConfigError(f"{taken[cell.name]!r} and {cell.title!r} have one directory: choose other names.")
+            taken[cell.name] = cell.title
+        kinds = {(cell.method, cell.noise, cell.candidate): cell for cell in [*tuning, *every_cell(lab)]}
+        for cell in kinds.values():
+            self._laboratory.config(cell)
 
     def _known_cells(self, found: dict[Cell, Outcome]) -> list[Cell]:
         return [*tuning_cells(self._config), *grid_cells(self._config, found)]
@@ -127,7 +152,7 @@ class Lab:
         found: dict[Cell, Outcome] = {}
         for cells in (tuning_cells(self._config), grid_cells(self._config, found)):
             for cell in cells:
-                outcome = self._outcomes.get(self._keys_of(cell)[OWN[-1]])
+                outcome = self._outcomes.get((self._keys_of(cell)[OWN[-1]], self._config.truth))
                 if outcome is not None:
                     found[cell] = _of(cell, outcome)
         return found

@@ -52,6 +52,7 @@ def measure(
         distance=_value(_of_tuned(found["distance_from_base"])),
         diversity=_value((_of_tuned(found["diversity"]) or {}).get("within_change")),
         flipped=int(flipped.sum()),
+        truth=truth,
         minority=None if minority is None else int(minority.sum()),
         labels=labels.num_rows,
         detected={name: _detected(labels, u, flipped, minority) for name, u in sources.items()},

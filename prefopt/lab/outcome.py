@@ -1,7 +1,6 @@
 """What a cell of the laboratory gave: one JSON object, of which a grid is a file of lines."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -54,7 +53,7 @@ class Outcome(_Record):
     """A finished cell."""
 
     key: str
-    """Of its evaluate stage: everything its figures depend on."""
+    """Of its evaluate stage: everything its figures depend on, but for what `truth` says of labels."""
     method: str
     noise: str
     rate: float | None
@@ -78,6 +77,8 @@ class Outcome(_Record):
     """Within prompts, as a change from the base's."""
     flipped: int
     """Training labels that noise injection turned over."""
+    truth: str | None = None
+    """The reward that knows what the majority truly prefers; None where nothing does."""
     minority: int | None
     """Training labels that contradict the majority's true preference; None where that is not known."""
     labels: int
@@ -92,18 +93,16 @@ class Outcome(_Record):
         return next(iter(self.win_rates.values()))
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
-    """Every line of a file; none if there is no file. InputError for a line that is no outcome."""
-    if not path.exists():
-        return []
+def read_outcomes(text: str, where: str) -> list[Outcome]:
+    """Every line of a file; `where` names it in errors. InputError for a line that is no outcome."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             found.append(Outcome.model_validate_json(line))
         except ValidationError as error:
             problem = error.errors()[0]
             raise InputError(
-                f"{path}, line {number} is no outcome of a cell ({'.'.join(map(str, problem['loc'])) or 'line'}:"
+                f"{where}, line {number} is no outcome of a cell ({'.'.join(map(str, problem['loc'])) or 'line'}:"
                 f" {problem['msg']}). Remove the line: its cell is run again."
             ) from None
     return found

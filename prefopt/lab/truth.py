@@ -12,9 +12,11 @@ from prefopt.stages.base import StageContext, StageOutput
 
 
 def score_truth(context: StageContext, reward: str) -> None:
-    """Let the reward judge every pair, unless the store holds its scores."""
+    """Let the reward judge every pair, in this process, unless the store holds its scores."""
     ingest, work = context.parents["ingest"], context.output.child("work")
-    costly = CostlyRows(context.config, context.sources, context.store, work, context.progress)
+    config = context.config
+    here = config.model_copy(update={"cluster": config.cluster.model_copy(update={"engine": "process"})})
+    costly = CostlyRows(here, context.sources, context.store, work, context.progress)
     costly.fill_images(read_tables(ingest, "images-"), read_tables(ingest, "pairs-"), (reward,), ())
     context.output.delete("work")
 

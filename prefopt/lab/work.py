@@ -1,10 +1,10 @@
 """What a worker of the laboratory does: a stage that many cells share, or a cell."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefopt.config import RunConfig, dump_config, load_config
 from prefopt.data.storage import Storage
+from prefopt.errors import ConfigError
 from prefopt.lab.cells import Cell
 from prefopt.lab.measure import measure
 from prefopt.lab.outcome import Outcome
@@ -30,19 +30,29 @@ class Laboratory:
     elsewhere: bool = False
     """Whether a cell's stages are jobs that `cluster.submit` sends to a cluster. If not, they work in this process."""
 
-    def config(self, settings: Sequence[str]) -> RunConfig:
-        """A cell's config. ConfigError if its settings make none."""
-        here = [f"store={self.place}/store", *([] if self.elsewhere else ["cluster.engine=process"])]
-        return load_config(self.run, [*settings, *here])
+    def config(self, cell: Cell) -> RunConfig:
+        """A cell's config. ConfigError if its settings make none, or if a cell of the grid would not be judged on the
+        test split."""
+        here = [] if self.elsewhere else [f"store={self.place}/store", "cluster.engine=process"]
+        try:
+            config = load_config(self.run, [*cell.settings, *here])
+        except ConfigError as error:
+            raise ConfigError(f"The cell {cell.title!r} is no run. {error}") from None
+        if cell.candidate is None and config.evaluate.split != "test":
+            raise ConfigError(
+                f"The cell {cell.title!r} would be judged on the {config.evaluate.split} split, on which settings are"
+                " chosen: leave evaluate.split out of the run and of what methods and noises set."
+            )
+        return config
 
     def keys(self, cell: Cell) -> dict[str, str]:
         """Of its stages."""
-        chain = _chain(self.config(cell.settings), self._shared)
+        chain = _chain(self.config(cell), self._shared)
         return {stage: chain.key(stage) for stage in (*SHARED, *OWN)}
 
     def do_stage(self, stage: str, cell: Cell) -> None:
         """A stage that the cell shares with others, whose parents are done."""
-        config = self.config(cell.settings)
+        config = self.config(cell)
         chain = _chain(config, self._shared)
         self._run(chain, config, self._shared, stage)
         if stage == "score" and self.truth is not None:
@@ -50,7 +60,7 @@ class Laboratory:
 
     def do_cell(self, cell: Cell) -> Outcome:
         """A cell, whose shared stages are done: train, evaluate, measure."""
-        config, place = self.config(cell.settings), f"{self.place}/{cell.name}"
+        config, place = self.config(cell), f"{self.place}/{cell.name}"
         shared, own, run = _chain(config, self._shared), _chain(config, place), Storage(place)
         for stage in SHARED:
             own.adopt(stage, shared)

@@ -1,5 +1,6 @@
 """Who works for the laboratory: long-lived actors on Ray, or threads that send jobs to a cluster."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import ray
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.distributed.quiet import quieten
-from prefopt.errors import PrefoptError, WorkerError, error_as_json, error_from_json
+from prefopt.errors import ConfigError, PrefoptError, WorkerError, error_as_json, error_from_json
 from prefopt.lab.jobs import Job
 from prefopt.lab.outcome import Outcome
 from prefopt.lab.work import Laboratory
@@ -55,6 +56,11 @@ def _do(laboratory: Laboratory, job: Job) -> Given | str:
         laboratory.do_stage(job.stage, job.cell)
     except PrefoptError as error:
         return error_as_json(error)
+    except Exception as error:  # whatever it is, other cells go on
+        cause = " ".join(str(error).split())[:500]
+        return error_as_json(
+            WorkerError(f"Unexpected {type(error).__name__}: {cause} Run the cell alone to see where.")
+        )
     return None
 
 
@@ -66,14 +72,14 @@ class Actors:
     """Actors of a Ray that is connected."""
 
     def __init__(self, laboratory: Laboratory, cluster: ClusterConfig, size: int | None) -> None:
-        self.size = size or _room(cluster)
+        self.size = _size(cluster, size)
         make = ray.remote(num_cpus=1, num_gpus=cluster.worker_gpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
         self._free: list[Any] = [make.remote(laboratory, cluster.threads) for _ in range(self.size)]
         self._under_way: dict[Any, tuple[Job, Any]] = {}
 
     def begin(self, job: Job) -> None:
         """Give it to a free actor."""
-        actor = self._free.pop()
+        actor = self._free.pop(0)
         self._under_way[actor.do.remote(job)] = (job, actor)
 
     def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
@@ -83,15 +89,26 @@ class Actors:
         self._free.append(actor)
         try:
             return [(job, _read(ray.get(first)))]
-        except ray.exceptions.RayActorError:
-            return [(job, WorkerError(f"The process that worked on it died {RETRIES + 1} times, for lack of memory?"))]
+        except ray.exceptions.RayError as error:
+            told = (
+                f"The process that worked on it died {RETRIES + 1} times, for lack of memory? ({type(error).__name__})"
+            )
+            return [(job, WorkerError(told))]
 
 
-def _room(cluster: ClusterConfig) -> int:
+def _size(cluster: ClusterConfig, wanted: int | None) -> int:
+    """How many actors there is room for, or as many as wanted. ConfigError if a Ray that does not grow is too small."""
     there = ray.cluster_resources()
+    room = int(there.get("CPU", 0.0))
     if cluster.worker_gpus:
-        return max(1, int(there.get("GPU", 0.0) / cluster.worker_gpus))
-    return max(1, int(there.get("CPU", 1.0)) - 1)
+        room = min(room, int(there.get("GPU", 0.0) / cluster.worker_gpus))
+    if not (cluster.address or "RAY_ADDRESS" in os.environ) and max(wanted or 1, 1) > room:
+        raise ConfigError(
+            f"{wanted or 1} workers of a CPU and {cluster.worker_gpus:g} GPUs each are more than the"
+            f" {there.get('CPU', 0.0):g} CPUs and {there.get('GPU', 0.0):g} GPUs of the local Ray: lower `workers`, set"
+            " cluster.worker_gpus: 0 in the run, or send its stages to a cluster with cluster.submit."
+        )
+    return wanted or max(1, room if cluster.worker_gpus else room - 1)
 
 
 class Threads:
@@ -125,5 +142,8 @@ def hired(
         start_engine()
         yield Actors(laboratory, cluster, size)
         return
-    with ThreadPoolExecutor(size or _JOBS_AT_A_TIME) as pool:
+    pool = ThreadPoolExecutor(size or _JOBS_AT_A_TIME)
+    try:
         yield Threads(laboratory, pool, size or _JOBS_AT_A_TIME)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

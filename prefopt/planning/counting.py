@@ -19,8 +19,6 @@ from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError, InputError
 
 INGEST = "ingest"
-WORLD_VOTES = 1.2
-"""Votes per pair of the embedded world: three for a tenth of the pairs, one for the others."""
 _GIVE_PAIRS = "Give their number with --pairs, or run `prefopt ingest` first."
 
 
@@ -136,7 +134,8 @@ def _rows(number: int, source: SourceConfig) -> tuple[int, int]:
     """(votes, pairs) of a source at most."""
     where = f"ingest.sources.{number} ({source.kind})"
     if isinstance(source, WorldSource):
-        return round(WORLD_VOTES * source.pairs), source.pairs
+        each = 1.0 + source.repeated * (source.votes_per_pair - 1)
+        return round(each * source.pairs), source.pairs
     if isinstance(source, TableSource) and source.columns.shape == "ranking":
         raise ConfigError(f"{where}: how many pairs its rankings give is known only when they are read. {_GIVE_PAIRS}")
     if not isinstance(source, PickapicSource | TableSource):

@@ -88,6 +88,7 @@ class Chain:
     def adopt(self, stage: str, other: "Chain") -> None:
         """Copy a stage's output, unless it is here, from a chain that has finished the very same stage."""
         if self.is_done(stage):
+            self._note(self._stages[stage], self.directory(stage))
             return
         given, mine = other.finished(stage, needed_by=stage), self.directory(stage)
         assert given.manifest.key == self._keys[stage], "only the same stage can be taken over"
@@ -140,6 +141,9 @@ class Chain:
         started, output = time.monotonic(), context.output
         run_stage: RunStage = importlib.import_module(f"prefopt.stages.{spec.name}").run
         result = run_stage(context)
+        seconds = {"seconds": round(time.monotonic() - started, 3), "host": platform.node()}
+        context.logs.write_bytes("config.yaml", dump_config(self._config).encode())
+        context.logs.write_bytes(f"{self._keys[spec.name][:12]}.json", json.dumps(seconds).encode())
         config_slice = spec.slice(self._config, self._outside)
         commit_manifest(
             output,
@@ -159,9 +163,6 @@ class Chain:
         )
         output.delete("work")
         output.sweep()
-        seconds = {"seconds": round(time.monotonic() - started, 3), "host": platform.node()}
-        context.logs.write_bytes("config.yaml", dump_config(self._config).encode())
-        context.logs.write_bytes(f"{self._keys[spec.name][:12]}.json", json.dumps(seconds).encode())
 
     def _note(self, spec: StageSpec, output: Storage) -> None:
         noted = json.loads(self._run.read_bytes("run.json")) if self._run.exists("run.json") else {}

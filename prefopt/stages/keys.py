@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefopt.config import RunConfig, evaluate, gate, score, train
+from prefopt.config.base import Branch
 from prefopt.config.ingest import Source as SourceConfig
 from prefopt.data.withdrawn import NOTHING, Withdrawn
 from prefopt.models.identity import model_digest, vae_digest
@@ -85,7 +86,8 @@ def _inject(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 
 def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
     excluded: dict[str, Any] = {**dict.fromkeys(score.OUTSIDE_KEYS | score.SIZES, True), **score.PLACES}
-    sizes = config.score.sizes
+    sizes, visits = config.score.sizes, config.score.visits
+    excluded |= {"visits": _defaults(visits, "timestep_range")}
     return {
         **config.score.model_dump(mode="json", exclude=excluded),
         "sizes": sizes,
@@ -98,6 +100,11 @@ def _score(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
         **_going_on(config),
         "reference_errors": config.train.precision if config.train.reference == "cached" else None,
     }
+
+
+def _defaults(branch: Branch, *later: str) -> set[str]:
+    """Those of the fields that came later and have their defaults: left out, they change no earlier key."""
+    return {name for name in later if getattr(branch, name) == type(branch).model_fields[name].default}
 
 
 def _going_on(config: RunConfig) -> dict[str, Any]:
@@ -144,6 +151,7 @@ def _train(config: RunConfig, outside: Outside) -> Mapping[str, Any]:
 def _drawing(config: RunConfig, outside: Outside) -> dict[str, Any]:
     """What figures depend on, but for a run of one's own. The order of models is what the report is about."""
     excluded: dict[str, Any] = {**dict.fromkeys(evaluate.OUTSIDE_KEYS, True), **evaluate.PLACES}
+    excluded |= {"accuracy": _defaults(config.evaluate.accuracy, "timestep_range")}
     from_files = any(chosen.kind != "heldout" for chosen in config.evaluate.prompt_sets)
     return {
         **config.evaluate.model_dump(mode="json", exclude=excluded),

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from prefopt.config import load_config
-from prefopt.lab.cells import Cell, as_overrides, chosen_candidates, flip_rate, grid_cells, tuning_cells
+from prefopt.config.lab import flip_rate
+from prefopt.lab.cells import Cell, as_overrides, chosen_candidates, grid_cells, tuning_cells
 from tests.kit.laboratories import CLEAN, FLIPS, loaded, outcome
 
 TUNING: dict[str, Any] = {
@@ -35,6 +36,9 @@ def test_overrides_come_back_as_what_they_were(tmp_path: Path) -> None:
         (FLIPS, 0.25),
         ({"inject.flips": [{"kind": "group", "rates": {"noir": 1.0}}]}, None),
         ({**FLIPS, "ingest.sources.0.votes_per_pair": 1}, None),
+        ({}, None),
+        ({"inject.flips": [{"kind": "symmetric"}]}, None),
+        ({"inject.flips": ["x"]}, None),
         ({"inject.flips": [*FLIPS["inject.flips"], *FLIPS["inject.flips"]]}, None),
     ],
 )

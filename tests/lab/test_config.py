@@ -5,7 +5,7 @@ import pytest
 
 from prefopt.config.lab import load_lab
 from prefopt.errors import ConfigError
-from tests.kit.laboratories import lab_tree, loaded, write_lab
+from tests.kit.laboratories import CLEAN, lab_tree, loaded, write_lab
 
 TUNING: dict[str, Any] = {"noise": "clean", "candidates": {"train.steps": [1, 2], "train.optimizer.lr": [1e-5, 1e-4]}}
 
@@ -36,6 +36,10 @@ def test_candidates_are_every_combination(tmp_path: Path) -> None:
         ({"methods": {"dpo": {}, "x": {"like": "y"}}}, "methods.x.like 'y' must be a method"),
         ({"tuning": TUNING, "methods": {"dpo": {}, "x": {"like": "dpo", "tune": {"a": [1]}}}}, "exclude each other"),
         ({"seeds": []}, "seeds: "),
+        ({"seeds": [1, 1]}, "seeds names a seed twice"),
+        ({"tuning": {**TUNING, "seeds": [3]}}, r"seeds and tuning.seeds share [3]"),
+        ({"noises": {"some": {}}}, "noises.some: the first noise is clean labels"),
+        ({"noises": {"clean": CLEAN, "again": CLEAN}}, "flip the same share of labels: clean, again"),
         ({"methods": {"dpo/x": {}}}, "methods.dpo/x"),
         ({"budgets": {}}, "budgets: "),
     ],

@@ -1,16 +1,18 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from prefopt.config.lab import BudgetConfig
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
-from prefopt.errors import PrefoptError
+from prefopt.errors import ConfigError, PrefoptError
 from prefopt.lab.cells import Cell
 from prefopt.lab.lab import Lab, Sitting
 from prefopt.lab.outcome import Outcome, read_outcomes
@@ -147,4 +149,49 @@ def test_a_cell_that_fails_leaves_the_others_whole(grid: Grid, tmp_path: Path) -
     assert cell.method == "broken"
     assert isinstance(error, PrefoptError)
     assert any("broken, clean, seed 3: failed." in line for line in told.lines)
-    assert [one.method for one in read_outcomes(tmp_path / "lab" / "outcomes.jsonl")] == ["dpo"]
+    kept = (tmp_path / "lab" / "outcomes.jsonl").read_text()
+    assert [one.method for one in read_outcomes(kept, "kept")] == ["dpo"]
+
+
+def test_another_truth_says_other_things_of_the_same_runs(grid: Grid, tmp_path: Path) -> None:
+    (tmp_path / "kept.jsonl").write_text((grid.place / "lab" / "outcomes.jsonl").read_text())
+    lab = Lab(loaded(tmp_path, outcomes="kept.jsonl", truth="world/noir"), str(tmp_path / "lab"), Told())
+    assert not lab.run(BudgetConfig(minutes=0), lambda: None).found
+
+
+@pytest.mark.parametrize(
+    ("branches", "words"),
+    [
+        ({"methods": {"a_b": {}, "a-b": {}}}, "have one directory"),
+        ({"methods": {"dpo": {"set": {"train.stepss": 3}}}}, "'dpo, clean, seed 3' is no run"),
+        ({"methods": {"dpo": {"set": {"evaluate.split": "validation"}}}}, "judged on the validation split"),
+    ],
+)
+def test_what_cannot_be_a_cell_is_said_before_any_begins(tmp_path: Path, branches: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Lab(loaded(tmp_path, **branches), str(tmp_path / "lab"), Told())
+
+
+def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="99 workers"):
+        sit(tmp_path, workers=99)
+
+
+def test_a_worker_that_dies_takes_no_cell_with_it(tmp_path: Path) -> None:
+    """It is begun again, and the cell goes on from its checkpoint."""
+    methods = {"dpo": {"set": {"train.objective": {"name": "dpo"}, "score.panel": None, "train.steps": 400}}}
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not killed.wait(0.2):
+            if list((tmp_path / "lab").glob("cells/*/train/*/work/plan.parquet")):
+                for process in psutil.process_iter(["cmdline"]):
+                    if process.info["cmdline"] == ["ray::_Actor.do"]:
+                        process.kill()
+                        killed.set()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    sitting = sit(tmp_path, methods=methods, noises={"clean": {"inject.flips": []}}, truth=None, workers=1)
+    assert killed.is_set()
+    assert sitting.finished
