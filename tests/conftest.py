@@ -1,4 +1,4 @@
-"""One Ray for the whole test run."""
+"""One Ray and one process group for the whole test run."""
 
 import logging
 import os
@@ -36,3 +36,11 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def process_group() -> None:
+    """This process as the only worker of a group, which it keeps: DeepSpeed joins one group and knows no other."""
+    from prefopt.distributed.training.in_process import stand_alone
+
+    stand_alone(torch.device("cpu"))

@@ -24,7 +24,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from prefopt.config import RunConfig
@@ -135,14 +134,6 @@ def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Lab(tmp_path_factory.mktemp("equivalence"))
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    place = tmp_path_factory.mktemp("group") / "rendezvous"
-    dist.init_process_group("gloo", init_method=f"file://{place}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def check_losses(seen: Sequence[float], expected: Sequence[float], largest: float) -> None:

@@ -13,13 +13,14 @@ from prefopt.distributed.training.worker import train_job
 def fit(job: TrainingJob) -> dict[str, Any]:
     """What the worker returns."""
     device = torch.device(job.config.cluster.device)
-    if not dist.is_initialized():
-        _stand_alone(device)
+    stand_alone(device)
     return train_job(job, device)
 
 
-def _stand_alone(device: torch.device) -> None:
-    """A process group of one, which this process keeps: DeepSpeed joins one group and knows no other."""
+def stand_alone(device: torch.device) -> None:
+    """Join a process group of one, which this process keeps: DeepSpeed joins one group and knows no other."""
+    if dist.is_initialized():
+        return
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     backend = "nccl" if device.type == "cuda" else "gloo"
     store = dist.HashStore()  # type: ignore[attr-defined]
