@@ -4,10 +4,14 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.kit.workers import WorkerGroups
 
 settings.register_profile("prefopt", deadline=None, derandomize=True)
 settings.load_profile("prefopt")
@@ -36,6 +40,16 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def workers(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WorkerGroups"]:
+    """Warm training workers, which all modules share: each takes ten seconds to start."""
+    from tests.kit.workers import WorkerGroups
+
+    made = WorkerGroups(tmp_path_factory.mktemp("workers"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import io
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from prefopt.stages.chain import Chain
 from tests.kit.data import judgement, quiet, small_config, write_parquet
 from tests.kit.models import RESOLUTION, TINY
 from tests.kit.training import fresh_output, read_steps, with_workers
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroups
 
 SQUARE, TALL = Size(RESOLUTION, RESOLUTION), Size(40, 24)
 SHAPES = ((Size(50, 50), Size(32, 32)), (Size(80, 40), Size(60, 40)), (Size(32, 40), Size(64, 40)))
@@ -37,13 +36,6 @@ def picture(number: int, size: Size) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def two_workers(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerGroup]:
-    made = WorkerGroup(2, tmp_path_factory.mktemp("rendezvous"))
-    yield made
-    made.close()
 
 
 def config_of(root: Path, family: str) -> RunConfig:
@@ -66,7 +58,7 @@ def config_of(root: Path, family: str) -> RunConfig:
 
 
 @pytest.mark.parametrize("family", list(TINY))
-def test_two_buckets_train(tmp_path: Path, family: str, two_workers: WorkerGroup) -> None:
+def test_two_buckets_train(tmp_path: Path, family: str, workers: WorkerGroups) -> None:
     config = config_of(tmp_path, family)
     chain = Chain(config, str(tmp_path / "run"), start_engine=lambda: None, progress=quiet)
     chain.run(("ingest", "inject", "score"))
@@ -75,9 +67,9 @@ def test_two_buckets_train(tmp_path: Path, family: str, two_workers: WorkerGroup
     _latents_are_of_their_cuts(context)
     _held_out_latents_are_there(chain)
     losses = []
-    for workers, run in {1: train.run, 2: two_workers.run_stage}.items():
-        run(fresh_output(replace(context, config=with_workers(config, workers)), tmp_path / f"train-{workers}"))
-        losses.append([line["loss"] for line in read_steps(tmp_path / f"train-{workers}")])
+    for count, run in {1: train.run, 2: workers.get(2).run_stage}.items():
+        run(fresh_output(replace(context, config=with_workers(config, count)), tmp_path / f"train-{count}"))
+        losses.append([line["loss"] for line in read_steps(tmp_path / f"train-{count}")])
     assert losses[0] == losses[1]
     assert all(map(math.isfinite, losses[0]))
     assert losses[0][0] != losses[0][1]

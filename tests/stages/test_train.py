@@ -77,19 +77,25 @@ def test_pairs_outside_the_training_split_are_refused(model: Path, tmp_path: Pat
         train.run(context)
 
 
-@pytest.mark.slow
-def test_a_workers_refusal_is_told_as_it_is(ray_session: None, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [pytest.param("ray", marks=pytest.mark.slow), "process"])
+def test_a_workers_refusal_is_told_as_it_is(
+    where: str, request: pytest.FixtureRequest, model: Path, tmp_path: Path
+) -> None:
+    if where == "ray":
+        request.getfixturevalue("ray_session")
     config = training_config(model, tmp_path / "store", steps=1)
-    context = training_context(tmp_path, config)
+    context = training_context(tmp_path, config if where == "ray" else here(config))
     with pytest.raises(InputError, match="run the score stage"):
         train.run(replace(context, store=Storage(str(tmp_path / "empty"))))
 
 
-@pytest.mark.slow
-def test_a_guard_stops_a_diverging_run(ray_session: None, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [pytest.param("ray", marks=pytest.mark.slow), "process"])
+def test_a_guard_stops_a_diverging_run(where: str, request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> None:
+    if where == "ray":
+        request.getfixturevalue("ray_session")
     config = training_config(model, tmp_path / "store", optimizer={"lr": 1e30})
     with pytest.raises(GuardError, match="5 steps in a row were skipped"):
-        train.run(training_context(tmp_path, config))
+        train.run(training_context(tmp_path, config if where == "ray" else here(config)))
 
 
 def test_zero_3_on_one_worker_is_warned_of(
