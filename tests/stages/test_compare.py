@@ -99,6 +99,7 @@ def test_a_model_that_was_drawn_is_not_drawn_again_whoever_it_meets(four: StageO
     assert wins[0]["value"] == pytest.approx(1.0 - wins[1]["value"])
 
 
+@pytest.mark.slow
 def test_workers_units_and_the_store_change_no_byte(
     four: StageOutcome, place: Path, tmp_path: Path, ray_session: None
 ) -> None:
