@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,15 @@ print("ray" in sys.modules)
 """
 
 
+def tree(place: Path, **cluster: Any) -> dict[str, Any]:
+    """A small run on two training workers, or on the one of a process."""
+    return world_tree(place, train={"micro_batch": 4, "workers": 2}, cluster=cluster)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("engines")
-    (root / "my.yaml").write_text(as_yaml(world_tree(root)))
+    (root / "my.yaml").write_text(as_yaml(tree(root)))
     return root
 
 
@@ -46,9 +52,8 @@ def test_a_run_in_its_own_process_never_imports_ray(whole: subprocess.CompletedP
 def test_both_engines_give_every_stage_the_same_key_and_the_same_bytes(
     whole: subprocess.CompletedProcess[str], place: Path, ray_session: None
 ) -> None:
-    there = place / "ray-store"
-    config = parse_config(world_tree(there, cluster={"engine": "ray", "workers": 2}, train={"workers": 2}), "ray")
-    run_stages(config, place / "ray", tuple(STAGES))
+    there = parse_config(tree(place / "elsewhere", engine="ray", workers=2), "ray")
+    run_stages(there, place / "ray", tuple(STAGES))
     made = fingerprint(place / "process")
     assert made.keys() == STAGES.keys()
     assert fingerprint(place / "ray") == made
