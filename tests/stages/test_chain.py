@@ -107,10 +107,12 @@ def test_a_changed_source_changes_the_key(tmp_path: Path) -> None:
     assert changed.directory("ingest").uri != before
 
 
-def test_a_relative_source_is_found_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_source_is_found_by_workers(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_parquet(tmp_path / "x.parquet", distinct(6))
     monkeypatch.chdir(tmp_path)
-    settings = small_config(Path("."), [{"kind": "pickapic", "path": "x.parquet"}])
+    settings = small_config(Path("."), [{"kind": "pickapic", "path": "x.parquet"}], cluster={"engine": "ray"})
     assert run_stages(settings, "run")["ingest"].manifest.rows.out == 6
 
 
