@@ -43,7 +43,7 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def workers(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WorkerGroups"]:
+def worker_groups(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WorkerGroups"]:
     """Warm training workers, which all modules share: each takes ten seconds to start."""
     from tests.kit.workers import WorkerGroups
 

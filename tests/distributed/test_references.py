@@ -33,8 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def group(workers: WorkerGroups) -> WorkerGroup:
-    return workers.get(1)
+def group(worker_groups: WorkerGroups) -> WorkerGroup:
+    return worker_groups.get(1)
 
 
 def context(model: Path, place: Path, **options: Any) -> StageContext:

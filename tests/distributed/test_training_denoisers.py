@@ -55,8 +55,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(workers: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("denoisers"), workers)
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("denoisers"), worker_groups)
 
 
 AVERAGES = {"policy", "slow", "fast"}

@@ -125,8 +125,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(workers: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("equivalence"), workers)
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("equivalence"), worker_groups)
 
 
 def check_losses(seen: Sequence[float], expected: Sequence[float], largest: float) -> None:

@@ -69,8 +69,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(workers: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("families"), workers)
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("families"), worker_groups)
 
 
 def cases() -> list[Any]:

@@ -47,8 +47,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(workers: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("resize"), workers)
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("resize"), worker_groups)
 
 
 def resized(

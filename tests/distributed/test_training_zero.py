@@ -43,8 +43,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(workers: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("zero"), workers)
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("zero"), worker_groups)
 
 
 def _options(zero: int) -> dict[str, Any]:

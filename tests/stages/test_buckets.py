@@ -58,7 +58,7 @@ def config_of(root: Path, family: str) -> RunConfig:
 
 
 @pytest.mark.parametrize("family", list(TINY))
-def test_two_buckets_train(tmp_path: Path, family: str, workers: WorkerGroups) -> None:
+def test_two_buckets_train(tmp_path: Path, family: str, worker_groups: WorkerGroups) -> None:
     config = config_of(tmp_path, family)
     chain = Chain(config, str(tmp_path / "run"), start_engine=lambda: None, progress=quiet)
     chain.run(("ingest", "inject", "score"))
@@ -67,7 +67,7 @@ def test_two_buckets_train(tmp_path: Path, family: str, workers: WorkerGroups) -
     _latents_are_of_their_cuts(context)
     _held_out_latents_are_there(chain)
     losses = []
-    for count, run in {1: train.run, 2: workers.get(2).run_stage}.items():
+    for count, run in {1: train.run, 2: worker_groups.get(2).run_stage}.items():
         run(fresh_output(replace(context, config=with_workers(config, count)), tmp_path / f"train-{count}"))
         losses.append([line["loss"] for line in read_steps(tmp_path / f"train-{count}")])
     assert losses[0] == losses[1]
