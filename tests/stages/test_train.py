@@ -110,6 +110,12 @@ def test_zero_3_on_one_worker_is_warned_of(
     assert not caplog.text
 
 
+def test_zero_3_in_one_process_is_refused(model: Path, tmp_path: Path) -> None:
+    config = here(training_config(model, tmp_path / "store", zero=3))
+    with pytest.raises(ConfigError, match=r"train\.zero 3 .* cluster\.engine process has one"):
+        train.run(training_context(tmp_path, config))
+
+
 def test_more_workers_than_the_local_ray_holds_are_refused(ray_session: None, model: Path, tmp_path: Path) -> None:
     config = training_config(model, tmp_path / "store", global_batch=64, workers=16)
     with pytest.raises(ConfigError, match=r"train\.workers 16"):
