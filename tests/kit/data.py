@@ -90,7 +90,7 @@ def small_config(place: Path, sources: Iterable[dict[str, Any]], **branches: Any
     return parse_config(config_tree(place, sources, **branches), "small")
 
 
-def quiet(done: int, total: int, what: str) -> None:
+def quiet(done: int, total: int, what: str, how: str = "") -> None:
     """A progress that says nothing."""
 
 
