@@ -22,6 +22,7 @@ from prefopt.config.ingest import Split
 from prefopt.data.canonical import split_of
 from prefopt.data.ids import row_rng
 from prefopt.data.storage import Storage
+from prefopt.distributed.quiet import quieten
 from prefopt.registry import LockedError, Registry
 from prefopt.retraining import Night, NightOutcome
 from prefopt.stages.chain import StageOutcome
@@ -168,6 +169,7 @@ def tree(place: Path, **branches: Any) -> dict[str, Any]:
             "audit": {"reward": "world/fidelity", "prompt_set": "audit", "tolerance": 0.2},
         },
         "retrain": {"visits_per_pair": VISITS},
+        "cluster": {"engine": "process"},
     }
     for name, branch in branches.items():
         made[name] = {**made.get(name, {}), **branch} if isinstance(branch, dict) else branch
@@ -181,13 +183,13 @@ def _crash() -> None:
 class Nights:
     """A place where nights are played, and what they cost."""
 
-    def __init__(self, place: Path, config: RunConfig, start_engine: Callable[[], object]) -> None:
-        self._place, self._config, self._start_engine = place, config, start_engine
+    def __init__(self, place: Path, config: RunConfig) -> None:
+        self._place, self._config = place, config
         self.registry = Registry(f"{place}/registry")
 
     def night(self, at: str | None = None, act: Callable[[], object] = lambda: None) -> Night:
         """The next one, in which `act` happens before a stage."""
-        return Night(self._config, str(self._place), start_engine=self._start_engine, watcher=Watcher(at, act))
+        return Night(self._config, str(self._place), start_engine=quieten, watcher=Watcher(at, act))
 
     def lengthen(self, pairs: int) -> None:
         """Let a training from the base visit each of so many pairs as often as a night visits new ones."""
@@ -263,12 +265,12 @@ class Nights:
         (self._place / "withdrawn.txt").write_text("\n".join(chosen) + "\n")
 
 
-def prepare(place: Path, start_engine: Callable[[], object], **branches: Any) -> Nights:
+def prepare(place: Path, **branches: Any) -> Nights:
     """An empty place with its config."""
     place.mkdir(parents=True, exist_ok=True)
     (place / "data").mkdir(exist_ok=True)
     (place / "withdrawn.txt").touch()
-    return Nights(place, parse_config(tree(place, **branches), "ten days"), start_engine)
+    return Nights(place, parse_config(tree(place, **branches), "ten days"))
 
 
 def as_row(told: Told) -> str:
@@ -310,21 +312,12 @@ def main() -> None:
     given = parser.parse_args()
     import yaml
 
-    from prefopt.config.cluster import ClusterConfig
-    from prefopt.distributed.session import start_ray, stop_ray
-
     branches = {name: yaml.safe_load(text) for name, _, text in (item.partition("=") for item in given.set)}
     days, place = (DAYS[:3] if given.quick else DAYS), Path(given.place).absolute()
 
-    def engine() -> None:
-        start_ray(ClusterConfig(), verbose=False)
-
-    try:
-        told = {"incremental": play(prepare(place / "incremental", engine, **branches), days)}
-        if given.against_full:
-            told["full"] = play(prepare(place / "full", engine, **branches), days, full=True)
-    finally:
-        stop_ray()
+    told = {"incremental": play(prepare(place / "incremental", **branches), days)}
+    if given.against_full:
+        told["full"] = play(prepare(place / "full", **branches), days, full=True)
     figures = {
         f"{name} {what}": sum(getattr(day, what) for day in one[1:])
         for name, one in told.items()

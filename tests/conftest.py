@@ -1,13 +1,17 @@
-"""One Ray for the whole test run."""
+"""One Ray and one process group for the whole test run."""
 
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.kit.workers import WorkerGroups
 
 settings.register_profile("prefopt", deadline=None, derandomize=True)
 settings.load_profile("prefopt")
@@ -36,3 +40,21 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def worker_groups(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WorkerGroups"]:
+    """Warm training workers, which all modules share: each takes ten seconds to start."""
+    from tests.kit.workers import WorkerGroups
+
+    made = WorkerGroups(tmp_path_factory.mktemp("workers"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def process_group() -> None:
+    """This process as the only worker of a group, which it keeps: DeepSpeed joins one group and knows no other."""
+    from prefopt.distributed.training.in_process import stand_alone
+
+    stand_alone(torch.device("cpu"))

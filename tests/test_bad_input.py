@@ -25,11 +25,8 @@ GOOD = distinct(4)
 
 
 @pytest.fixture
-def command(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a stage's command in this process; gives the exit code and standard error's error paragraph."""
-    monkeypatch.setattr("prefopt.distributed.session.stop_ray", lambda: None)
 
     def run(source: dict[str, Any], *arguments: str, stage: str = "ingest", **branches: Any) -> tuple[int, str]:
         config = tmp_path / "my.yaml"

@@ -16,11 +16,8 @@ Prefopt = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def prefopt(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Prefopt:
+def prefopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prefopt:
     """Runs the command in this process, in a directory that holds my.yaml; gives exit code, output and errors."""
-    monkeypatch.setattr("prefopt.distributed.session.stop_ray", lambda: None)
     monkeypatch.chdir(tmp_path)
     write_parquet(tmp_path / "x.parquet", [*distinct(4), judgement("", 1, 2, 1.0)])
     tree = config_tree(tmp_path, [{"kind": "pickapic", "path": "x.parquet"}])

@@ -1,15 +1,14 @@
 """Every preset in examples/ trains two steps on a tiny model of its family: all its settings but the sizes."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from prefopt.config import RunConfig, load_config
+from prefopt.stages import train
 from tests.kit.models import RESOLUTION, TINY, tiny_vae
 from tests.kit.training import read_steps, training_context
-from tests.kit.workers import WorkerGroup
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PRESETS = [f"{family}_{method}" for family in TINY for method in ("lora", "full")]
@@ -19,19 +18,13 @@ SIZES = {
     "train.steps": 2,
     "train.global_batch": 8,
     "train.micro_batch": 4,
-    "train.workers": 2,
+    "train.workers": 1,
+    "cluster.engine": "process",
     "train.precision": "bf16",
     "cluster.worker_gpus": 0,
     "cluster.threads": 1,
 }
 """What a machine without a GPU changes. fp16 cannot be trained there; bf16 can."""
-
-
-@pytest.fixture(scope="module")
-def group(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerGroup]:
-    workers = WorkerGroup(2, tmp_path_factory.mktemp("presets"))
-    yield workers
-    workers.close()
 
 
 def tiny(name: str, root: Path) -> RunConfig:
@@ -46,10 +39,10 @@ def tiny(name: str, root: Path) -> RunConfig:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains_two_steps(group: WorkerGroup, tmp_path: Path, name: str) -> None:
+def test_a_preset_trains_two_steps(tmp_path: Path, name: str) -> None:
     config = tiny(name, tmp_path)
     context = training_context(tmp_path, config)
-    result = group.run_stage(context)
+    result = train.run(context)
     lines = read_steps(Path(context.output.path("")))
     optimizer = config.train.optimizer
     rates = [optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup_steps)) for step in (0, 1)]

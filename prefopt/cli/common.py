@@ -53,7 +53,7 @@ def engine(config: RunConfig, debug: bool) -> Iterator[Callable[[], None]]:
     try:
         yield start
     finally:
-        if "ray" in sys.modules:
+        if config.cluster.engine == "ray" and "ray" in sys.modules:
             from prefopt.distributed.session import stop_ray
 
             stop_ray()

@@ -56,7 +56,6 @@ def holding() -> str:
     return Drift.model_validate(found).encoded().decode()
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_too_little_new_data_is_no_work_and_is_written_down(place: Path) -> None:
     text = dump_config(config(place, retrain={"min_pairs": 100}))
     outputs = plan_night(config=text, run_dir=str(place / "nights")).outputs
@@ -65,7 +64,6 @@ def test_too_little_new_data_is_no_work_and_is_written_down(place: Path) -> None
     assert [record.action for record in Registry(str(place / "nights" / "registry")).history()] == ["nothing"]
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_planned_night_that_is_held_back_is_decided_so(place: Path) -> None:
     text, nights = dump_config(config(place, retrain={"min_pairs": 2})), place / "nights"
     planned = plan_night(config=text, run_dir=str(nights)).outputs

@@ -51,9 +51,10 @@ def night(place: Path) -> RunConfig:
     return parse_config(tree, "night")
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_stage_is_made_where_the_next_finds_it(place: Path) -> None:
-    run, text = str(place / "run"), dump_config(config(place, inject={"flips": [{"kind": "symmetric", "rate": 0.5}]}))
+def test_a_stage_is_made_where_the_next_finds_it(ray_session: None, place: Path) -> None:
+    """On a Ray that runs, whose address the environment tells."""
+    flips = {"flips": [{"kind": "symmetric", "rate": 0.5}]}
+    run, text = str(place / "run"), dump_config(config(place, inject=flips, cluster={"engine": "ray"}))
     first = ingest(config=text, run_dir=run).outputs
     second = inject(config=text, run_dir=run).outputs
     made = {manifest.stage: manifest for manifest in check_manifests(run)}

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from prefopt.stages.base import StageContext
 from prefopt.stages.train import prepare
 from tests.kit.models import LATENT_SHAPE, SIZE, tiny_pipeline, tiny_sdxl_pipeline
 from tests.kit.training import read_steps, training_config, training_context
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroup, WorkerGroups
 
 CPU = torch.device("cpu")
 
@@ -33,11 +32,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipeline(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
-def group(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerGroup]:
-    workers = WorkerGroup(1, tmp_path_factory.mktemp("rendezvous"))
-    yield workers
-    workers.close()
+@pytest.fixture
+def group(worker_groups: WorkerGroups) -> WorkerGroup:
+    return worker_groups.get(1)
 
 
 def context(model: Path, place: Path, **options: Any) -> StageContext:

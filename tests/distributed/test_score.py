@@ -25,8 +25,6 @@ from prefopt.stages.base import StageOutput
 from prefopt.world.dataset import write_dataset
 from tests.kit.data import fingerprint, quiet, run_stages, small_config
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 
 @dataclass(frozen=True)
 class FakeReward:
@@ -57,7 +55,7 @@ def config_of(place: Path, world: Path, **branches: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def ingested(world: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> StageOutput:
+def ingested(world: Path, tmp_path_factory: pytest.TempPathFactory) -> StageOutput:
     place = tmp_path_factory.mktemp("ingested")
     return run_stages(config_of(place, world), place / "run")["ingest"]
 
@@ -186,10 +184,13 @@ SCORE = {
 }
 
 
-def test_score_does_not_depend_on_workers_or_unit_size_and_pays_for_nothing_twice(tmp_path: Path, world: Path) -> None:
-    one = config_of(tmp_path / "one", world, score=SCORE, cluster={"workers": 1})
+def test_score_does_not_depend_on_workers_or_unit_size_and_pays_for_nothing_twice(
+    tmp_path: Path, world: Path, ray_session: None
+) -> None:
+    one = config_of(tmp_path / "one", world, score=SCORE)
     run_stages(one, tmp_path / "one" / "run", STAGES)
-    two = config_of(tmp_path / "two", world, score={**SCORE, "unit_images": 13})
+    on_ray = {"engine": "ray", "workers": 2}
+    two = config_of(tmp_path / "two", world, score={**SCORE, "unit_images": 13}, cluster=on_ray)
     run_stages(two, tmp_path / "two" / "run", STAGES)
     assert fingerprint(tmp_path / "one" / "run") == fingerprint(tmp_path / "two" / "run")
     done: list[str] = []

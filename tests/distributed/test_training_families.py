@@ -1,6 +1,6 @@
 """SD1.5 and SDXL in LoRA and full mode at every ZeRO stage, on two workers: losses, policies, written models."""
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from prefopt.distributed.training.batches import MicroBatch
 from prefopt.models.families import predict
 from prefopt.stages.base import StageContext
 from tests.kit.models import TINY
-from tests.kit.policies import PolicyGroup
+from tests.kit.policies import run_stage_and_predict
 from tests.kit.training import read_steps, training_config, training_context
+from tests.kit.workers import WorkerGroups
 
 SHARDED = {"stage3_param_persistence_threshold": 0}
 OBJECTIVE = {"name": "dpo", "beta": 200}
@@ -37,20 +38,12 @@ class Trained:
 
 
 class Lab:
-    """Runs by family, method and stage, each done once. ZeRO 3 has workers of its own: it replaces
-    `torch.nn.functional.linear` in their processes."""
+    """Runs by family, method and stage, each done once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, workers: WorkerGroups) -> None:
+        self.root, self._workers = root, workers
         self.models = {family: write(root / family) for family, write in TINY.items()}
-        self._groups: dict[bool, PolicyGroup] = {}
         self._done: dict[tuple[str, str, int], Trained] = {}
-
-    def group(self, zero: int) -> PolicyGroup:
-        third = zero == 3
-        if third not in self._groups:
-            self._groups[third] = PolicyGroup(2, self.root / f"rendezvous-{third}")
-        return self._groups[third]
 
     def run(self, family: str, method: str, zero: int) -> Trained:
         key = (family, method, zero)
@@ -60,7 +53,8 @@ class Lab:
             store = self.root / f"store-{family}"
             config = training_config(self.models[family], store, method=method, zero=zero, workers=2, **options)
             context = training_context(place, config)
-            _, seen, batch = self.group(zero).run_stage_and_predict(context, **(SHARDED if zero == 3 else {}))
+            group = self._workers.get(2, zero)
+            seen, batch = run_stage_and_predict(group, context, **(SHARDED if zero == 3 else {}))
             self._done[key] = Trained(context, seen["policy"], seen["reference"], batch)
         return self._done[key]
 
@@ -73,28 +67,23 @@ class Lab:
             pipeline.load_lora_weights(model)
         return predict(pipeline.unet.eval(), run.batch.xt, run.batch.t, run.batch.conditioning)
 
-    def close(self) -> None:
-        for group in self._groups.values():
-            group.close()
-
 
 @pytest.fixture(scope="module")
-def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("families"))
-    yield made
-    made.close()
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("families"), worker_groups)
 
 
-@pytest.mark.parametrize(
-    "zero",
-    [
-        0,
-        *(pytest.param(zero, marks=[pytest.mark.slow, pytest.mark.matrix]) for zero in (1, 2)),
-        pytest.param(3, marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("method", list(RATES))
-@pytest.mark.parametrize("family", list(TINY))
+def cases() -> list[Any]:
+    """ZeRO 0 in every test run, a diagonal of ZeRO 3 in the slow ones, the rest in the matrix."""
+    slow, rest = [pytest.mark.slow], [pytest.mark.slow, pytest.mark.matrix]
+    found = []
+    for family, method, zero in itertools.product(TINY, RATES, range(4)):
+        diagonal = zero == 3 and (family, method) in (("sd15", "full"), ("sdxl", "lora"))
+        found.append(pytest.param(family, method, zero, marks=[] if zero == 0 else slow if diagonal else rest))
+    return found
+
+
+@pytest.mark.parametrize(("family", "method", "zero"), cases())
 def test_a_family_trains_in_a_mode_at_a_stage(lab: Lab, family: str, method: str, zero: int) -> None:
     run, plain = lab.run(family, method, zero), lab.run(family, method, 0)
     assert run.losses == pytest.approx(plain.losses, rel=0, abs=2e-5)

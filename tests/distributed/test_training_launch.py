@@ -7,7 +7,7 @@ import pytest
 
 from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.distributed.training import launch
+from prefopt.distributed.training import launch, on_ray
 from prefopt.distributed.training.live import LIVE
 from prefopt.distributed.training.notes import leave_notes
 from prefopt.errors import ConfigError, GuardError, StorageError
@@ -16,22 +16,22 @@ from prefopt.errors import ConfigError, GuardError, StorageError
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
+    monkeypatch.setattr(on_ray.ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_local_ray_with_too_few_gpus_is_refused() -> None:
-    launch._check_room(2, ClusterConfig(worker_gpus=1))
-    launch._check_room(4, ClusterConfig())
+    on_ray._check_room(2, ClusterConfig(worker_gpus=1))
+    on_ray._check_room(4, ClusterConfig())
     with pytest.raises(ConfigError, match=r"train\.workers 3 is more than the 2 GPUs of the local Ray"):
-        launch._check_room(3, ClusterConfig(worker_gpus=0.5))
+        on_ray._check_room(3, ClusterConfig(worker_gpus=0.5))
     with pytest.raises(ConfigError, match="more than the 16 CPUs"):
-        launch._check_room(4, ClusterConfig(worker_cpus=5))
+        on_ray._check_room(4, ClusterConfig(worker_cpus=5))
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_cluster_may_grow(caplog: pytest.LogCaptureFixture) -> None:
-    launch._check_room(3, ClusterConfig(worker_gpus=1, address="ray://host:10001"))
+    on_ray._check_room(3, ClusterConfig(worker_gpus=1, address="ray://host:10001"))
     assert "train.workers 3 is more than the 2 GPUs that the Ray cluster has now" in caplog.text
 
 

@@ -1,13 +1,11 @@
 """The loop of a worker with made-up figures: what is recorded when, and what a guard does."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch.distributed as dist
 
 from prefopt.distributed.training import paired, recorder
 from prefopt.distributed.training.paired import PairedDrawing, share_of_wins
@@ -19,11 +17,7 @@ from tests.kit.loop import Loop, calm, collapsing
 PAIRED = {"every": 5, "prompts": 8, "reward": "world/style"}
 
 
-@pytest.fixture(autouse=True)
-def process_group(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 def better(steps: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from prefopt.stages.train import prepare
 from tests.distributed.test_training_runs import digests, interrupt, steps
 from tests.kit.models import SIZE, conditioning_of, tiny_pipeline
 from tests.kit.training import training_config, training_context, with_workers
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroups
 
 SHARDED = {"stage3_param_persistence_threshold": 0}
 ALWAYS = {"every": 2, "visits": 5, "above": 0.0}
@@ -35,10 +34,9 @@ MEASURED = {"every": 2, "visits": 5}
 
 
 class Lab:
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, workers: WorkerGroups) -> None:
+        self.root, self._workers = root, workers
         self.model = tiny_pipeline(root / "model")
-        self._groups: dict[tuple[int, bool], WorkerGroup] = {}
         self._done: dict[str, StageContext] = {}
 
     def config(self, refresh: dict[str, Any] | None, **train: Any) -> RunConfig:
@@ -47,10 +45,8 @@ class Lab:
 
     def train(self, context: StageContext) -> StageContext:
         train = context.config.train
-        key = (train.workers, train.zero == 3)
-        if key not in self._groups:
-            self._groups[key] = WorkerGroup(train.workers, self.root / f"rendezvous-{train.zero == 3}")
-        result = self._groups[key].run_stage(context, **(SHARDED if train.zero == 3 else {}))
+        group = self._workers.get(train.workers, train.zero_stage)
+        result = group.run_stage(context, **(SHARDED if train.zero == 3 else {}))
         (self.root / "results").mkdir(exist_ok=True)
         Path(context.output.path("files.json")).write_text(json.dumps(digests(context, result)))
         return context
@@ -63,16 +59,10 @@ class Lab:
             self._done[name] = self.train(training_context(self.root / f"run-{len(self._done)}", config))
         return self._done[name]
 
-    def close(self) -> None:
-        for group in self._groups.values():
-            group.close()
-
 
 @pytest.fixture(scope="module")
-def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("refresh"))
-    yield made
-    made.close()
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("refresh"), worker_groups)
 
 
 def files(context: StageContext) -> dict[str, str]:
@@ -201,7 +191,9 @@ def test_cached_reference_errors_follow(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("zero", "method"), [(1, "full"), (2, "full"), (3, "full"), (3, "lora")])
+@pytest.mark.parametrize(
+    ("zero", "method"), [(1, "full"), (2, "full"), (3, "lora"), pytest.param(3, "full", marks=pytest.mark.matrix)]
+)
 def test_every_stage_refreshes_alike(lab: Lab, zero: int, method: str) -> None:
     plain, sharded = (
         steps(lab.run(ALWAYS, zero=stage, method=method, workers=2, reference="cached")) for stage in (0, zero)

@@ -1,11 +1,9 @@
 """What one worker alone finds wrong ends training for good."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from prefopt.data.storage import Storage
 from prefopt.distributed.training import worker
@@ -16,14 +14,7 @@ from prefopt.stages.train import prepare
 from tests.kit.models import tiny_pipeline
 from tests.kit.training import training_config, training_context
 
-
-@pytest.fixture(autouse=True)
-def process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
-        monkeypatch.setenv(name, value)
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 def test_a_restart_gives_up_with_the_first_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

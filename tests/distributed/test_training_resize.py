@@ -1,6 +1,5 @@
 """A run goes on with another number of workers: the losses are those of a run that was never interrupted."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from prefopt.stages.base import StageContext
 from tests.distributed.test_training_runs import interrupt, steps
 from tests.kit.models import tiny_pipeline
 from tests.kit.training import training_config, training_context, with_workers
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroups
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,19 +23,12 @@ RATES = {"full": 1e-5, "lora": 1e-3}
 
 
 class Lab:
-    """Warm workers: ZeRO 3 has its own, for it replaces `torch.nn.functional.linear` in their processes."""
+    """Warm workers, and runs that are done once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, workers: WorkerGroups) -> None:
+        self.root, self.workers = root, workers
         self.model = tiny_pipeline(root / "model")
-        self._groups: dict[tuple[int, bool], WorkerGroup] = {}
         self._done: dict[str, StageContext] = {}
-
-    def group(self, workers: int, zero: int) -> WorkerGroup:
-        key = (workers, zero == 3)
-        if key not in self._groups:
-            self._groups[key] = WorkerGroup(workers, self.root / f"rendezvous-{zero == 3}")
-        return self._groups[key]
 
     def config(self, workers: int, zero: int, method: str, **train: Any) -> RunConfig:
         train = {"optimizer": {"lr": RATES[method]}, **train}
@@ -49,20 +41,14 @@ class Lab:
         if name not in self._done:
             context = training_context(self.root / f"run-{len(self._done)}", config)
             assert isinstance(train.zero, int)
-            self.group(train.workers, train.zero).run_stage(context, **options)
+            self.workers.get(train.workers, train.zero).run_stage(context, **options)
             self._done[name] = context
         return self._done[name]
 
-    def close(self) -> None:
-        for group in self._groups.values():
-            group.close()
-
 
 @pytest.fixture(scope="module")
-def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("resize"))
-    yield made
-    made.close()
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("resize"), worker_groups)
 
 
 def resized(
@@ -72,7 +58,7 @@ def resized(
     whole = lab.whole(config, options)
     again = replace(interrupt(whole, place / "again"), config=with_workers(config, workers))
     assert isinstance(config.train.zero, int)
-    lab.group(workers, config.train.zero).run_stage(again, **options)
+    lab.workers.get(workers, config.train.zero).run_stage(again, **options)
     return whole, again
 
 
@@ -96,11 +82,13 @@ def _options(zero: int) -> dict[str, Any]:
     return SHARDED if zero == 3 else {}
 
 
-@pytest.mark.parametrize("workers", [(2, 1), pytest.param((1, 2), marks=pytest.mark.matrix)])
-@pytest.mark.parametrize("zero", [0, 3])
+@pytest.mark.parametrize(
+    ("zero", "workers"),
+    [(3, (2, 1)), *(pytest.param(*case, marks=pytest.mark.matrix) for case in ((0, (2, 1)), (0, (1, 2)), (3, (1, 2))))],
+)
 def test_resized_equals_uninterrupted(lab: Lab, tmp_path: Path, zero: int, workers: tuple[int, int]) -> None:
     """LoRA, with the objective that keeps most beside weights and optimizer: averages and a running scale. Full
-    fine-tuning is in test_training_equivalence.py."""
+    fine-tuning and ZeRO 0 are in test_training_equivalence.py."""
     before, after = workers
     config = lab.config(before, zero, "lora", objective=ADAPTIVE)
     check_alike(*resized(lab, tmp_path, config, after, _options(zero)), lr=RATES["lora"])

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from prefopt.stages.base import StageContext, StageResult
 from prefopt.stages.train import prepare
 from tests.kit.models import RESOLUTION, tiny_pipeline
 from tests.kit.training import fresh_output, read_steps, training_config, training_context, with_workers
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroup, WorkerGroups
 
 ADAPTIVE = {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1}}
 GENTLE = {"lr": 1e-4, "warmup_steps": 2}
@@ -60,16 +59,13 @@ RUNS: dict[str, dict[str, Any]] = {
 class Lab:
     """Runs by name and number of workers, each done once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, workers: WorkerGroups) -> None:
+        self.root, self._workers = root, workers
         self.model = tiny_pipeline(root / "model")
-        self._groups: dict[int, WorkerGroup] = {}
         self._done: dict[tuple[str, int], tuple[StageContext, StageResult]] = {}
 
     def group(self, workers: int) -> WorkerGroup:
-        if workers not in self._groups:
-            self._groups[workers] = WorkerGroup(workers, self.root / "rendezvous")
-        return self._groups[workers]
+        return self._workers.get(workers)
 
     def config(self, name: str, workers: int) -> RunConfig:
         return with_workers(training_config(self.model, self.root / "store", optimizer=GENTLE, **RUNS[name]), workers)
@@ -80,16 +76,10 @@ class Lab:
             self._done[name, workers] = (context, self.group(workers).run_stage(context))
         return self._done[name, workers]
 
-    def close(self) -> None:
-        for group in self._groups.values():
-            group.close()
-
 
 @pytest.fixture(scope="module")
-def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("runs"))
-    yield made
-    made.close()
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("runs"), worker_groups)
 
 
 def digests(context: StageContext, result: StageResult) -> dict[str, str]:

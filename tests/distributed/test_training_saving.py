@@ -2,13 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from prefopt.config import RunConfig
 from prefopt.data.storage import Storage
@@ -17,13 +15,6 @@ from prefopt.distributed.training.checkpoints import CheckpointFolder
 from prefopt.distributed.training.saving import CheckpointSaver
 from prefopt.errors import StorageError
 from tests.kit.training import training_config
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 class Gated(Storage):

@@ -1,6 +1,4 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,13 +20,6 @@ from prefopt.models.adapters import FAST, POLICY, SLOW
 from prefopt.models.families import Conditioning
 
 TOLD = Conditioning(torch.zeros(4, 1, 1))
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 class _Engine:

@@ -267,6 +267,5 @@ def test_tensorboard_files_that_cannot_be_copied_do_not_end_training(
         trackers = open_trackers(config_with(tmp_path, tensorboard=True), Storage(f"{uri}/logs"), 0, KEY)
         trackers.log(1, {"loss": 0.5})
     trackers.save()
-    trackers.save()
     trackers.close()
     assert caplog.text.count("TensorBoard's files could not be read or written") == 1

@@ -12,13 +12,12 @@ from prefopt.distributed.units import RETRIES, Unit, run_units
 from prefopt.errors import InputError, StorageError, WorkerError
 from tests.kit.units import ERRORS, Squares, Unloadable
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 
 class Place:
     """A directory of receipts and one of calls."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, cluster: ClusterConfig) -> None:
+        self.cluster = cluster
         self.calls, self.receipts = place / "calls", Storage(str(place / "receipts"))
         self.calls.mkdir()
         self.said: list[tuple[int, int, str]] = []
@@ -28,7 +27,7 @@ class Place:
             [Unit(f"unit {payload['number']}", payload) for payload in payloads],
             worker or partial(Squares, str(self.calls)),
             receipts=self.receipts,
-            cluster=ClusterConfig(),
+            cluster=self.cluster,
             progress=lambda done, total, what: self.said.append((done, total, what)),
             what="squares",
             actors=actors,
@@ -39,8 +38,16 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def on_ray(tmp_path: Path, ray_session: None) -> Place:
+    return Place(tmp_path, ClusterConfig())
+
+
+@pytest.fixture(params=["ray", "process"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """On each engine."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_session")
+    return Place(tmp_path, ClusterConfig(engine=request.param))
 
 
 @pytest.mark.parametrize("actors", [False, True])
@@ -67,27 +74,45 @@ def test_a_workers_error_ends_the_run_as_itself(place: Place, kind: str) -> None
     assert place.run([{"number": 1}, {"number": 2}])[1] == {"square": 4}
 
 
+def test_units_that_were_finished_before_an_error_are_kept(place: Place) -> None:
+    kept = [{"number": 1}, {"number": 2}]
+    place.run(kept)
+    with pytest.raises(InputError, match="unit 3 failed"):
+        place.run([*kept, {"number": 3, "error": "InputError"}])
+    place.run([*kept, {"number": 3}])
+    assert place.called() == ["1-0", "2-0", "3-0", "3-1"]
+
+
+def test_in_one_process_the_units_before_a_failed_one_are_kept(tmp_path: Path) -> None:
+    place = Place(tmp_path, ClusterConfig(engine="process"))
+    with pytest.raises(InputError, match="unit 2 failed"):
+        place.run([{"number": 1}, {"number": 2, "error": "InputError"}, {"number": 3}])
+    assert place.called() == ["1-0", "2-0"]
+    place.run([{"number": 1}, {"number": 2}, {"number": 3}])
+    assert place.called() == ["1-0", "2-0", "2-1", "3-0"]
+
+
 def test_a_worker_that_cannot_be_made_ends_the_run(place: Place) -> None:
     with pytest.raises(InputError, match="no such model"):
         place.run([{"number": 1}], actors=True, worker=Unloadable)
 
 
 @pytest.mark.parametrize("actors", [False, True])
-def test_a_unit_that_kills_its_process_is_begun_again_a_few_times(place: Place, actors: bool) -> None:
+def test_a_unit_that_kills_its_process_is_begun_again_a_few_times(on_ray: Place, actors: bool) -> None:
     with pytest.raises(WorkerError, match=r"A process that worked on squares died.* \(3 times at most\) did not help"):
-        place.run([{"number": 1, "dies": True}], actors)
-    assert len(place.called()) == RETRIES + 1
-    assert place.run([{"number": 1}], actors) == [{"square": 1}]
+        on_ray.run([{"number": 1, "dies": True}], actors)
+    assert len(on_ray.called()) == RETRIES + 1
+    assert on_ray.run([{"number": 1}], actors) == [{"square": 1}]
 
 
-def test_a_full_object_store_is_noticed_before_any_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_object_store_is_noticed_before_any_work(on_ray: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: object) -> None:
         raise ObjectStoreFullError("full")
 
     monkeypatch.setattr(ray, "put", full)
     with pytest.raises(StorageError, match=r"object store is full.* squares cannot go on"):
-        place.run([{"number": 1}])
-    assert not place.called()
+        on_ray.run([{"number": 1}])
+    assert not on_ray.called()
 
 
 def test_no_units_no_work(place: Place) -> None:

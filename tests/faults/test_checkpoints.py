@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from prefopt.stages.base import StageContext, StageResult
 from tests.distributed.test_training_runs import digests, newest_checkpoint, said
 from tests.kit.models import tiny_pipeline
 from tests.kit.training import fresh_output, training_config, training_context
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroup, WorkerGroups
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,17 +27,15 @@ def train(group: WorkerGroup, place: Path, model: Path) -> tuple[StageContext, S
 class Lab:
     """An undisturbed run of six steps, with checkpoints after 3 and 6, and one of another model."""
 
-    def __init__(self, root: Path) -> None:
-        self.group = WorkerGroup(2, root / "rendezvous")
+    def __init__(self, root: Path, group: WorkerGroup) -> None:
+        self.group = group
         self.context, self.result = train(self.group, root / "run", tiny_pipeline(root / "model"))
         self.other, _ = train(self.group, root / "other", tiny_pipeline(root / "other-model", seed=1))
 
 
 @pytest.fixture(scope="module")
-def lab(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("checkpoints"))
-    yield made
-    made.group.close()
+def lab(worker_groups: WorkerGroups, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("checkpoints"), worker_groups.get(2))
 
 
 def cut(newest: Path) -> None:

@@ -27,9 +27,15 @@ KILLS = {
 RARE = ("ingest", "inject", "card", "train")
 """Stages that `make test-matrix` alone kills: their units are done as those of score are, and the damaged checkpoint's
 test kills train."""
+KILLED = [
+    ("score", "ray"),
+    ("evaluate", "process"),
+    *(pytest.param(stage, "ray", marks=pytest.mark.matrix) for stage in (*RARE, "evaluate")),
+]
+"""Stages, and where they work when they are killed."""
 
 
-def setting(place: Path, data: Path) -> Path:
+def setting(place: Path, data: Path, engine: str = "process") -> Path:
     """Write the config of a run with many small units; gives its path."""
     source = {"kind": "pickapic", "path": str(data), "group_column": "user_group"}
     flips: list[dict[str, Any]] = [
@@ -58,6 +64,7 @@ def setting(place: Path, data: Path) -> Path:
             "sampler": {"steps": 10, "guidance": 3.0, "resolution": 32},
             "accuracy": {"pairs": 32, "draws": 1},
         },
+        cluster={"engine": engine},
     )
     path = place / "my.yaml"
     path.write_text(yaml.safe_dump(tree))
@@ -92,13 +99,11 @@ def begin(stage: str, undisturbed: Path, place: Path) -> None:
         shutil.copytree(undisturbed / "store", place / "store", ignore=shutil.ignore_patterns("generated"))
 
 
-@pytest.mark.parametrize(
-    "stage", [pytest.param(stage, marks=[pytest.mark.matrix] if stage in RARE else []) for stage in KILLS]
-)
+@pytest.mark.parametrize(("stage", "engine"), KILLED)
 def test_a_run_killed_in_a_stage_finishes_to_the_same_bytes(
-    stage: str, data: Path, undisturbed: Path, tmp_path: Path
+    stage: str, engine: str, data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    config = setting(tmp_path, data)
+    config = setting(tmp_path, data, engine)
     begin(stage, undisturbed, tmp_path)
     arguments = (stage, str(config), "--run-dir", "run")
     with command(*arguments, directory=tmp_path) as running:

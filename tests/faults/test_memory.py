@@ -80,7 +80,7 @@ def peak(place: Path, source: Path, votes: int) -> int:
     sources = [{"kind": "pickapic", "path": str(source)}]
     flips = [{"kind": "symmetric", "rate": 0.2}]
     ingest = {"sources": sources, "unit_rows": 200, "split": {"validation": 0.0, "test": 0.02}}
-    tree = config_tree(place, sources, ingest=ingest, inject={"flips": flips}, cluster={"cpus": 2})
+    tree = config_tree(place, sources, ingest=ingest, inject={"flips": flips}, cluster={"engine": "ray", "cpus": 2})
     (place / "my.yaml").write_text(yaml.safe_dump(tree))
     highest = 0
     for stage in STAGES:

@@ -21,7 +21,7 @@ LAST = "22-b.png"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Place]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SITE))
         with place_of_faults(tmp_path_factory.mktemp("faults")) as place:
@@ -42,7 +42,7 @@ def finish(place: Place, name: str) -> None:
     place.mend()
     place.take_asked()
     missing = place.missing(name)
-    place.run(name, workers=1)
+    place.run(name)
     assert {reward: Counter(asked) for reward, asked in place.take_asked().items()} == {
         reward: Counter(questions) for reward, questions in missing.items()
     }
@@ -55,10 +55,10 @@ def is_half_done(place: Place, name: str) -> bool:
     return all(UNIT_IMAGES <= len(lacking) <= 2 * PAIRS - UNIT_IMAGES for lacking in place.missing(name).values())
 
 
-def test_a_killed_actors_unit_is_done_again_and_no_other(place: Place) -> None:
+def test_a_killed_actors_unit_is_done_again_and_no_other(place: Place, ray_session: None) -> None:
     place.begin("killed")
     place.tell(kill_call=4)
-    place.run("killed")
+    place.run("killed", engine="ray")
     assert (place.root / "killed-by-call").exists()
     times = Counter(place.take_asked()["mine"])
     assert sorted(times.values()) == [1] * (2 * PAIRS - UNIT_IMAGES) + [2] * UNIT_IMAGES
@@ -67,11 +67,11 @@ def test_a_killed_actors_unit_is_done_again_and_no_other(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_a_unit_that_kills_every_actor_ends_the_stage(place: Place) -> None:
+def test_a_unit_that_kills_every_actor_ends_the_stage(place: Place, ray_session: None) -> None:
     place.begin("deadly")
     place.tell(kill=place.picture(LAST))
     with pytest.raises(WorkerError, match=r"worked on images died, .* \(3 times at most\) .*finished work is kept"):
-        place.run("deadly", workers=1)
+        place.run("deadly", engine="ray", workers=1)
     assert Counter(place.take_asked()["mine"]).most_common(1)[0][1] == 4
     assert is_half_done(place, "deadly")
     finish(place, "deadly")
@@ -86,7 +86,7 @@ def test_an_image_that_was_cut_short_is_named_and_may_be_put_back(place: Place) 
 
     place.begin("cut")
     with pytest.raises(InputError, match=rf"An image of {LAST} that ingest accepted cannot be decoded.*put it back"):
-        place.run("cut", cut, workers=1)
+        place.run("cut", cut)
     path.write_bytes(whole)
     assert is_half_done(place, "cut")
     finish(place, "cut")
@@ -107,7 +107,7 @@ def test_a_reward_that_fails_for_an_image_names_it_and_may_be_mended(place: Plac
     place.begin(fault)
     place.tell(**{fault: place.picture(LAST)})
     with pytest.raises(RewardError, match=f"Reward model 'mine' {words}"):
-        place.run(fault, workers=1)
+        place.run(fault)
     assert is_half_done(place, fault)
     finish(place, fault)
 
@@ -120,7 +120,7 @@ def test_a_reward_server_that_hangs_ends_the_stage_and_may_come_back(place: Plac
         r"\. .*raise timeout, retries or backoff of rewards\.models\.judge"
     )
     with pytest.raises(RewardError, match=words):
-        place.run("hangs", workers=1, timeout=3.0, retries=1, backoff=0.01)
+        place.run("hangs", timeout=3.0, retries=1, backoff=0.01)
     asked = [image for image, _ in place.take_asked()["judge"]]
     assert asked.count(place.server.hangs_on) == 2
     assert is_half_done(place, "hangs")

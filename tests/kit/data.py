@@ -69,7 +69,7 @@ def write_parquet(path: Path, rows: Sequence[dict[str, Any]], group_rows: int = 
 
 
 def config_tree(place: Path, sources: Iterable[dict[str, Any]], **branches: Any) -> dict[str, Any]:
-    """A config tree for small runs, with a store beside the run; `branches` are merged one level deep."""
+    """A config tree for small runs without Ray, with a store beside the run; `branches` are merged one level deep."""
     tree: dict[str, Any] = {
         "name": "small",
         "store": str(place / "store"),
@@ -78,7 +78,7 @@ def config_tree(place: Path, sources: Iterable[dict[str, Any]], **branches: Any)
         "score": {"resolution": 32, "batch": 8, "unit_images": 32},
         "train": {"steps": 2, "global_batch": 4, "micro_batch": 2},
         "evaluate": {"rewards": ["world/true"]},
-        "cluster": {"workers": 2, "worker_cpus": 0.5},
+        "cluster": {"engine": "process", "workers": 2, "worker_cpus": 0.5},
     }
     for name, branch in branches.items():
         tree[name] = {**tree.get(name, {}), **branch} if isinstance(branch, dict) else branch
@@ -90,14 +90,15 @@ def small_config(place: Path, sources: Iterable[dict[str, Any]], **branches: Any
     return parse_config(config_tree(place, sources, **branches), "small")
 
 
-def quiet(done: int, total: int, what: str) -> None:
+def quiet(done: int, total: int, what: str, how: str = "") -> None:
     """A progress that says nothing."""
 
 
 def run_stages(
     config: RunConfig, run_dir: Path | str, stages: Sequence[str] = ("ingest",), progress: Any = quiet
 ) -> dict[str, StageOutput]:
-    """Run stages against the Ray of this process; checks that every manifest under the run is consistent."""
+    """Run stages where the config says, in this process or on its Ray; checks that every manifest under the run is
+    consistent."""
     chain = Chain(config, str(run_dir), start_engine=lambda: None, progress=progress)
     outputs = {outcome.name: outcome.output for outcome in chain.run(stages)}
     check_manifests(str(run_dir))

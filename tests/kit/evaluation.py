@@ -43,7 +43,7 @@ def evaluation_config(model: Path, store: Path, **evaluate: Any) -> RunConfig:
         "score": {"resolution": RESOLUTION, "panel": {"rewards": ["world/style", "world/taste"]}},
         "train": {"steps": STEPS, "objective": {"name": "adaptive_dpo", "u": {"warmup": 2}}},
         "evaluate": {**defaults, **evaluate},
-        "cluster": {"worker_cpus": 0.5, "threads": 1},
+        "cluster": {"engine": "process", "worker_cpus": 0.5, "threads": 1},
     }
     return parse_config(tree, "kit")
 

@@ -51,7 +51,7 @@ def main(root: str, url: str, name: str, mode: str, report: str) -> None:
     held = fill(stuck=mode == "stuck")
     said = []
     try:
-        run_stages(faulty_config(Path(root), url, name, workers=1), Path(root) / name / "run", STAGES)
+        run_stages(faulty_config(Path(root), url, name, engine="ray", workers=1), Path(root) / name / "run", STAGES)
     except PrefoptError as error:
         said = [type(error).__name__, str(error)]
     assert held

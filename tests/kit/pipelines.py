@@ -37,7 +37,7 @@ def shows(artifact: Any, stage_uri: str, root: Path) -> None:
 
 
 def world_tree(place: Path, **branches: Any) -> dict[str, Any]:
-    """A config tree that trains two steps on the embedded world; `branches` are merged one level deep."""
+    """A config tree that trains two steps on the embedded world, without Ray; `branches` are merged one level deep."""
     tree: dict[str, Any] = {
         "name": "small",
         "store": str(place / "store"),
@@ -57,7 +57,7 @@ def world_tree(place: Path, **branches: Any) -> dict[str, Any]:
             "accuracy": {"pairs": 8, "draws": 1},
             "bootstrap": {"resamples": 100},
         },
-        "cluster": {"workers": 1, "cpus": 2},
+        "cluster": {"engine": "process"},
     }
     for name, branch in branches.items():
         tree[name] = {**tree.get(name, {}), **branch} if isinstance(branch, dict) else branch

@@ -24,7 +24,6 @@ from prefopt.data.visits import latent_key, visit_id
 from prefopt.stages.chain import Chain
 from prefopt.stages.keys import STAGES
 from tests.kit.data import quiet, small_config, table, write_parquet
-from tests.kit.unit_runner import without_ray
 
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "x0": {"vae": "v"},
@@ -66,7 +65,6 @@ def make_run(
     place: Path,
     name: str,
     rows: Sequence[Mapping[str, Any]],
-    patch: pytest.MonkeyPatch,
     *,
     model: str = "tuned",
     owners: bool = True,
@@ -77,7 +75,6 @@ def make_run(
 
     `owners`: the store's rows say what they were made from. `fresh`: leave out what follows inject.
     """
-    without_ray(patch, "ingest", "inject")
     path = write_parquet(place / f"data-{name}" / "x.parquet", [dict(row) for row in rows])
     config = small_config(place, [{"kind": "pickapic", "path": str(path.parent)}], **branches)
     chain = Chain(config, str(place / name), start_engine=lambda: None, progress=quiet)

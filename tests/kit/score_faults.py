@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -73,7 +74,9 @@ class Server:
         return self.hangs_on in [image for image, _ in _questions(request)] and self.mended.wait(60.0)
 
 
-def faulty_config(root: Path, url: str, name: str, *, workers: int = 2, **judge: Any) -> RunConfig:
+def faulty_config(
+    root: Path, url: str, name: str, *, engine: str = "process", workers: int = 2, **judge: Any
+) -> RunConfig:
     """A run below `root` with two rewards, of an installed package and behind HTTP; `judge` sets the second one's."""
     models = {
         "mine": {"kind": "entry_point", "entry_point": "kit-faulty", "options": {"place": str(root)}},
@@ -86,7 +89,7 @@ def faulty_config(root: Path, url: str, name: str, *, workers: int = 2, **judge:
         [{"kind": "folder", "path": f"{folder}/votes.csv", "images": folder}],
         score={"alpha": {"reward": "mine"}, "panel": panel, "batch": 4, "unit_images": UNIT_IMAGES},
         rewards={"models": models},
-        cluster={"workers": workers},
+        cluster={"engine": engine, "workers": workers},
     )
 
 
@@ -134,7 +137,7 @@ class Place:
         path.unlink(missing_ok=True)
         judged = [question for request in self.seen.requests for question in _questions(request)]
         self.seen.requests.clear()
-        for process in {int(pid) for pid, *_ in lines}:
+        for process in {int(pid) for pid, *_ in lines} - {os.getpid()}:
             _wait_for_end(process)
         return {"mine": [(image, prompt) for _, image, prompt in lines], "judge": judged}
 

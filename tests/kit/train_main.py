@@ -17,17 +17,19 @@ OBJECTIVE = {"name": "adaptive_dpo", "beta": 2000, "u": {"warmup": 1}}
 
 
 def main(root: Path, name: str, options: dict[str, Any]) -> None:
-    """`options`: `train` (fields of the config), `uri` (of the output), `hold` (a write that never ends)."""
+    """`options`: `engine`, `train` (fields of the config), `uri` (of the output), `hold` (a write that never ends)."""
     settings = {"workers": 2, "steps": 40, "checkpoint_every": 2, "objective": OBJECTIVE, **options.get("train", {})}
-    context = training_context(root / name, training_config(root / "model", root / "store", **settings))
+    engine = options.get("engine", "ray")
+    config = training_config(root / "model", root / "store", engine=engine, **settings)
+    context = training_context(root / name, config)
     if "uri" in options:
         uri = options["uri"]
         context = replace(context, output=Storage(f"{uri}/train"), logs=Storage(f"{uri}/logs"))
     if "hold" in options:
         context = replace(context, output=SlowStorage(context.output.uri, options["hold"]))
-    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    if engine == "ray":
+        ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
     train.run(context)
-    ray.shutdown()
 
 
 if __name__ == "__main__":

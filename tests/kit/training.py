@@ -35,6 +35,7 @@ def training_config(
     grid: str = "exact",
     visits: dict[str, Any] | None = None,
     score: dict[str, Any] | None = None,
+    engine: str = "ray",
     **train: Any,
 ) -> RunConfig:
     """A config for a few steps on two micro-batches of four pairs each. Latents are stored in float32: tests compare
@@ -65,7 +66,7 @@ def training_config(
         },
         "train": {**defaults, **train},
         "evaluate": {"rewards": ["world/true"]},
-        "cluster": {"worker_cpus": 0.5, "threads": 1},
+        "cluster": {"engine": engine, "worker_cpus": 0.5, "threads": 1},
     }
     return parse_config(tree, "kit")
 

@@ -1,6 +1,7 @@
 """Warm training workers: a gloo process group of Ray actors that trains one job after another, without Ray Train."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from prefopt.distributed.training.job import TrainingJob
 from prefopt.stages.base import StageContext, StageResult
 
 
-@ray.remote(num_cpus=0.5)
+@ray.remote(num_cpus=0.1)
 class _Worker:
     def connect(self, rank: int, count: int, rendezvous: str) -> None:
         import torch
@@ -146,7 +147,32 @@ class WorkerGroup:
         answer: dict[str, Any] = ray.get([worker.gradients.remote(job) for worker in self._workers])[0]
         return answer
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of a worker and these arguments, in every worker; returns the first one's answer."""
+        return ray.get([worker.__ray_call__.remote(function, *arguments) for worker in self._workers])[0]
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
             ray.kill(worker)
+
+
+class WorkerGroups:
+    """Groups by their number of workers, each started when it is first asked for. ZeRO 3 has workers of its own: it
+    replaces `torch.nn.functional.linear` in their processes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._groups: dict[tuple[int, bool], WorkerGroup] = {}
+
+    def get(self, count: int, zero: int = 0) -> WorkerGroup:
+        """The group of so many workers that trains at a ZeRO stage."""
+        key = (count, zero == 3)
+        if key not in self._groups:
+            self._groups[key] = WorkerGroup(count, self._root / f"rendezvous-{zero == 3}")
+        return self._groups[key]
+
+    def close(self) -> None:
+        """End all workers."""
+        for group in self._groups.values():
+            group.close()

@@ -17,8 +17,7 @@ def keys(run: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.timeout(1200)
 def test_variants_are_what_one_command_makes_and_stand_in_one_leaderboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

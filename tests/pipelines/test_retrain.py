@@ -14,8 +14,7 @@ NIGHT_STAGES = {"ingest", "inject", "score", "drift", "train", "evaluate", "gate
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.timeout(1200)
 def test_a_night_comes_to_a_decision_and_the_next_finds_nothing_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

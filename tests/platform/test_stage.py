@@ -29,7 +29,6 @@ def config(place: Path, **branches: Any) -> RunConfig:
     return small_config(place, [{"kind": "pickapic", "path": str(place / "data.parquet")}], **branches)
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_stage_is_done_once_and_its_manifest_is_the_result(place: Path) -> None:
     text, run, told = dump_config(config(place)), str(place / "run"), list[str]()
     first = run_stage("ingest", text, run, tell=told.append)
@@ -41,7 +40,6 @@ def test_a_stage_is_done_once_and_its_manifest_is_the_result(place: Path) -> Non
     assert (again.skipped, again.manifest, told) == (True, manifest, [])
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_job_that_leaves_no_manifest_has_failed(place: Path) -> None:
     def lose(line: str) -> None:
         if line.startswith("ingest: done"):

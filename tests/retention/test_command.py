@@ -15,8 +15,8 @@ from tests.kit.retention import MadeRun, age, make_run, snapshot
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeRun:
-    return make_run(tmp_path, "run", distinct(4), monkeypatch)
+def made(tmp_path: Path) -> MadeRun:
+    return make_run(tmp_path, "run", distinct(4))
 
 
 def said(*arguments: object) -> str:
@@ -72,8 +72,8 @@ def test_forget_says_what_goes_and_what_stays(made: MadeRun, tmp_path: Path) -> 
     assert said("verify", made.place).endswith("0 files differ.\n")
 
 
-def test_gc_lists_bytes_by_kind(made: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = make_run(tmp_path, "other", distinct(3, start=30), monkeypatch, model="second")
+def test_gc_lists_bytes_by_kind(made: MadeRun, tmp_path: Path) -> None:
+    other = make_run(tmp_path, "other", distinct(3, start=30), model="second")
     age(tmp_path, 3)
     age(made.place, 5)
     common = ("gc", made.place, other.place, "--keep", 1, "--store", tmp_path / "store")

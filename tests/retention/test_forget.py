@@ -20,7 +20,6 @@ from prefopt.stages.chain import Chain
 from tests.kit.data import distinct, judgement, picture, quiet, table
 from tests.kit.retention import MadeRun, all_whole, copies, holders, make_run, snapshot
 from tests.kit.s3 import object_store
-from tests.kit.unit_runner import without_ray
 
 # a: two votes; b shares its prompt with a2, an image with c; the others stand alone
 ROWS = [
@@ -41,8 +40,7 @@ def erase(made: MadeRun, *entries: str, runs: tuple[MadeRun, ...] = (), **how: A
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
-    with pytest.MonkeyPatch.context() as patch:
-        return make_run(tmp_path_factory.mktemp("made"), "run", ROWS, patch)
+    return make_run(tmp_path_factory.mktemp("made"), "run", ROWS)
 
 
 @pytest.fixture
@@ -66,8 +64,8 @@ def test_nothing_of_a_pair_stays_but_ids(made: MadeRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("owners", [True, False])
-def test_rows_of_all_else_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owners: bool) -> None:
-    made = make_run(tmp_path, "run", ROWS, monkeypatch, owners=owners)
+def test_rows_of_all_else_stay(tmp_path: Path, owners: bool) -> None:
+    made = make_run(tmp_path, "run", ROWS, owners=owners)
     pair = made.pair("about a")
     before = snapshot(tmp_path / "store")
     erase(made, pair["pair_id"])
@@ -172,8 +170,7 @@ def test_a_second_call_finds_nothing_more(made: MadeRun, tmp_path: Path) -> None
     assert snapshot(tmp_path) == before
 
 
-def test_the_next_ingest_leaves_it_out(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_ray(monkeypatch, "ingest")
+def test_the_next_ingest_leaves_it_out(made: MadeRun) -> None:
     before = made.chain().directory("ingest").uri
     pair = made.pair("about a")
     erase(made, pair["pair_id"])
@@ -186,9 +183,9 @@ def test_the_next_ingest_leaves_it_out(made: MadeRun, monkeypatch: pytest.Monkey
     assert read == {"read": 8, "known": 0}
 
 
-def test_the_keys_of_other_data_stay(template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_of_other_data_stay(template: MadeRun, tmp_path: Path) -> None:
     (made,) = copies([template], tmp_path)
-    other = make_run(tmp_path, "other", distinct(4, start=50), monkeypatch)
+    other = make_run(tmp_path, "other", distinct(4, start=50))
     before = snapshot(other.place)
     erase(made, made.pair("about a")["pair_id"], runs=(other,))
     assert [outcome.skipped for outcome in other.chain().run(["ingest", "score", "card", "train", "evaluate"])] == [
@@ -197,11 +194,9 @@ def test_the_keys_of_other_data_stay(template: MadeRun, tmp_path: Path, monkeypa
     assert snapshot(other.place) == before
 
 
-def test_a_pair_that_another_run_holds_is_erased_there_too(
-    template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pair_that_another_run_holds_is_erased_there_too(template: MadeRun, tmp_path: Path) -> None:
     (made,) = copies([template], tmp_path)
-    other = make_run(tmp_path, "other", [*ROWS[:1], *distinct(4, start=50)], monkeypatch)
+    other = make_run(tmp_path, "other", [*ROWS[:1], *distinct(4, start=50)])
     erase(made, made.pair("about a")["pair_id"], runs=(other,))
     for name in ("data-run", "data-other"):
         shutil.rmtree(tmp_path / name)
@@ -209,12 +204,10 @@ def test_a_pair_that_another_run_holds_is_erased_there_too(
     all_whole(other.place)
 
 
-def test_models_are_listed_with_their_records_and_those_made_from_them(
-    template: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_are_listed_with_their_records_and_those_made_from_them(template: MadeRun, tmp_path: Path) -> None:
     (made,) = copies([template], tmp_path)
-    clean = make_run(tmp_path, "clean", distinct(4, start=50), monkeypatch, model="other")
-    after = make_run(tmp_path, "after", distinct(4, start=60), monkeypatch, model="third")
+    clean = make_run(tmp_path, "clean", distinct(4, start=50), model="other")
+    after = make_run(tmp_path, "after", distinct(4, start=60), model="third")
     for stage in ("ingest", "inject"):
         config = (after.place / "logs" / stage / "config.yaml").read_text()
         (after.place / "logs" / stage / "config.yaml").write_text(

@@ -43,11 +43,10 @@ def aged(made: MadeRun, days: float) -> MadeRun:
 def template(tmp_path_factory: pytest.TempPathFactory) -> list[MadeRun]:
     """From the oldest to the newest, sharing some pairs."""
     place = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        return [
-            make_run(place, f"run {model}", [*SHARED, *distinct(3, start=start)], patch, model=model)
-            for start, model in ((20, "one"), (40, "two"), (60, "three"))
-        ]
+    return [
+        make_run(place, f"run {model}", [*SHARED, *distinct(3, start=start)], model=model)
+        for start, model in ((20, "one"), (40, "two"), (60, "three"))
+    ]
 
 
 @pytest.fixture
@@ -114,9 +113,9 @@ def test_only_rows_of_the_removed_runs_go(three: tuple[MadeRun, MadeRun, MadeRun
     lacks_nothing(last)
 
 
-def test_rows_that_do_not_say_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = aged(make_run(tmp_path, "old", [*SHARED, *distinct(2, start=40)], monkeypatch, owners=False), 5)
-    new = aged(make_run(tmp_path, "new", SHARED, monkeypatch, owners=False), 3)
+def test_rows_that_do_not_say_whose_they_are(tmp_path: Path) -> None:
+    old = aged(make_run(tmp_path, "old", [*SHARED, *distinct(2, start=40)], owners=False), 5)
+    new = aged(make_run(tmp_path, "new", SHARED, owners=False), 3)
     age(tmp_path / "store", 3)
     done = collect(old, new)
     assert {kind for kind in done.tally.kinds if kind.startswith("store")} == {
@@ -245,11 +244,9 @@ def test_a_run_whose_needs_cannot_be_told_protects_the_store(
     assert not [kind for kind in done.tally.kinds if kind.startswith("store")]
 
 
-def test_a_run_that_has_not_planned_yet_keeps_the_rows_of_its_pairs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = aged(make_run(tmp_path, "old", [*SHARED, *distinct(2, start=40)], monkeypatch), 5)
-    new = aged(make_run(tmp_path, "new", SHARED, monkeypatch, fresh=True), 3)
+def test_a_run_that_has_not_planned_yet_keeps_the_rows_of_its_pairs(tmp_path: Path) -> None:
+    old = aged(make_run(tmp_path, "old", [*SHARED, *distinct(2, start=40)]), 5)
+    new = aged(make_run(tmp_path, "new", SHARED, fresh=True), 3)
     age(tmp_path / "store", 3)
     collect(old, new)
     left = [old.store.read_table(name) for name in old.store.files("inverted") if name.endswith("parquet")]

@@ -17,7 +17,7 @@ from tests.kit.data import fingerprint, judgement, picture, run_stages, small_co
 from tests.kit.retention import age
 
 STAGES = ("ingest", "inject", "score", "card")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.slow
 
 
 def config(place: Path, name: str, start: int) -> RunConfig:

@@ -15,8 +15,6 @@ from prefopt.stages.base import StageOutput
 from prefopt.stages.chain import Chain
 from tests.kit.data import distinct, quiet, small_config, write_parquet
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 
 class Silent:
     def begin(self, stage: str) -> None: ...

@@ -16,8 +16,6 @@ from prefopt.stages.chain import StageOutcome
 from tests.kit.data import distinct, quiet, small_config, write_parquet
 from tests.kit.nights import add, made_champion
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 NOTE = "import sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(sys.stdin.read())"
 
 

@@ -3,7 +3,6 @@ wrong in between: benchmarks/nights.py in small."""
 
 import hashlib
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.nights import DAYS, Nights, Told, prepare
-from prefopt.config.cluster import ClusterConfig
 from prefopt.data.storage import Storage
-from prefopt.distributed.session import start_ray, stop_ray
 from prefopt.registry import Champion, Record, check_champion
 from prefopt.retraining.aside import read_aside
 from prefopt.stages.keys import NIGHT
@@ -22,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SMALL: dict[str, Any] = {
     "evaluate": {"samples_per_prompt": 2, "sampler": {"steps": 10, "guidance": 3.0, "resolution": 32}},
-    "cluster": {"workers": 2, "object_store_mb": 200},
 }
 REWARDS = 4
 """That score's config names: each sees both images of a pair."""
@@ -35,7 +31,7 @@ class Played:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.nights: Nights = prepare(place, lambda: start_ray(ClusterConfig(), verbose=False), **SMALL)
+        self.nights: Nights = prepare(place, **SMALL)
         self.told: list[Told] = [self.nights.play(number, day) for number, day in enumerate(DAYS)]
         self.history: list[Record] = self.nights.registry.history()
 
@@ -54,11 +50,8 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    try:
-        yield Played(tmp_path_factory.mktemp("ten-days"))
-    finally:
-        stop_ray()
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return Played(tmp_path_factory.mktemp("ten-days"))
 
 
 def test_work_is_in_proportion_to_new_data(played: Played) -> None:

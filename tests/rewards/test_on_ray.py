@@ -35,6 +35,7 @@ def test_rewards_from_outside_score_on_actors(
             [{"kind": "pickapic", "path": "x.parquet"}],
             score={"alpha": {"reward": "judge"}, "panel": {"rewards": list(NAMES)}},
             rewards={"cache": "cache", "allow_pickles": True, "models": models},
+            cluster={"engine": "ray"},
         )
         output = run_stages(settings, tmp_path / "run", ("ingest", "inject", "score"))["score"]
     rows = pq.read_table(Path(output.storage.path("rewards-00000.parquet"))).to_pylist()

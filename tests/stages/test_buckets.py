@@ -2,10 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +15,15 @@ from prefopt.config.base import Size
 from prefopt.data.framing import Framing
 from prefopt.data.tables import read_tables
 from prefopt.distributed.stores import latent_stores
-from prefopt.distributed.units import Unit
 from prefopt.evaluation.accuracy import HeldoutGaps, heldout_pairs
 from prefopt.models.loading import encode_images, load_pipeline, load_vae
+from prefopt.stages import train
 from prefopt.stages.base import StageContext
 from prefopt.stages.chain import Chain
 from tests.kit.data import judgement, quiet, small_config, write_parquet
 from tests.kit.models import RESOLUTION, TINY
 from tests.kit.training import fresh_output, read_steps, with_workers
-from tests.kit.workers import WorkerGroup
+from tests.kit.workers import WorkerGroups
 
 SQUARE, TALL = Size(RESOLUTION, RESOLUTION), Size(40, 24)
 SHAPES = ((Size(50, 50), Size(32, 32)), (Size(80, 40), Size(60, 40)), (Size(32, 40), Size(64, 40)))
@@ -38,26 +36,6 @@ def picture(number: int, size: Size) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def groups(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, WorkerGroup]]:
-    made = {count: WorkerGroup(count, tmp_path_factory.mktemp("rendezvous")) for count in (1, 2)}
-    yield made
-    for group in made.values():
-        group.close()
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work units of score run in this process, one after another."""
-
-    def run_units(units: Sequence[Unit], worker: Any, **_: Any) -> None:
-        made = worker()
-        for unit in units:
-            made(unit.payload)
-
-    monkeypatch.setattr("prefopt.distributed.costly.run_units", run_units)
 
 
 def config_of(root: Path, family: str) -> RunConfig:
@@ -80,7 +58,7 @@ def config_of(root: Path, family: str) -> RunConfig:
 
 
 @pytest.mark.parametrize("family", list(TINY))
-def test_two_buckets_train(tmp_path: Path, family: str, groups: dict[int, WorkerGroup]) -> None:
+def test_two_buckets_train(tmp_path: Path, family: str, worker_groups: WorkerGroups) -> None:
     config = config_of(tmp_path, family)
     chain = Chain(config, str(tmp_path / "run"), start_engine=lambda: None, progress=quiet)
     chain.run(("ingest", "inject", "score"))
@@ -89,10 +67,9 @@ def test_two_buckets_train(tmp_path: Path, family: str, groups: dict[int, Worker
     _latents_are_of_their_cuts(context)
     _held_out_latents_are_there(chain)
     losses = []
-    for workers, group in groups.items():
-        trained = fresh_output(replace(context, config=with_workers(config, workers)), tmp_path / f"train-{workers}")
-        group.run_stage(trained)
-        losses.append([line["loss"] for line in read_steps(tmp_path / f"train-{workers}")])
+    for count, run in {1: train.run, 2: worker_groups.get(2).run_stage}.items():
+        run(fresh_output(replace(context, config=with_workers(config, count)), tmp_path / f"train-{count}"))
+        losses.append([line["loss"] for line in read_steps(tmp_path / f"train-{count}")])
     assert losses[0] == losses[1]
     assert all(map(math.isfinite, losses[0]))
     assert losses[0][0] != losses[0][1]

@@ -36,7 +36,7 @@ def config(place: Path, **card: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def made(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The place of a run as far as the card."""
     place = tmp_path_factory.mktemp("world")
     run_stages(config(place), place / "run", STAGES)
@@ -116,7 +116,6 @@ def test_the_card_has_a_key_of_its_own(made: Path) -> None:
 def test_the_command_says_where_the_page_lies(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prefopt.distributed.session.stop_ray", lambda: None)
     (made / "my.yaml").write_text(yaml.safe_dump(config(made).model_dump(mode="json", by_alias=True)))
 
     def said(*arguments: str) -> str:

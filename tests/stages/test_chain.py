@@ -66,13 +66,13 @@ def test_a_stage_without_its_parent_says_what_to_run(tmp_path: Path) -> None:
         chain(tmp_path).run(["inject"])
 
 
-def test_nothing_is_started_for_work_that_is_done(tmp_path: Path, ray_session: None) -> None:
+def test_nothing_is_started_for_work_that_is_done(tmp_path: Path) -> None:
     run_stages(config(tmp_path), tmp_path / "run")
     again = Chain(config(tmp_path), str(tmp_path / "run"), start_engine=lambda: pytest.fail("no work"), progress=quiet)
     assert [outcome.skipped for outcome in again.run(["ingest"])] == [True]
 
 
-def test_a_run_notes_its_stages_and_keeps_places_out_of_manifests(tmp_path: Path, ray_session: None) -> None:
+def test_a_run_notes_its_stages_and_keeps_places_out_of_manifests(tmp_path: Path) -> None:
     output = run_stages(config(tmp_path), tmp_path / "run")["ingest"]
     key = output.manifest.key
     run = Storage(str(tmp_path / "run"))
@@ -83,7 +83,7 @@ def test_a_run_notes_its_stages_and_keeps_places_out_of_manifests(tmp_path: Path
     assert set(run.files("logs")) == {f"logs/ingest/{name}" for name in names}
 
 
-def test_every_source_file_is_named_with_its_digest(tmp_path: Path, ray_session: None) -> None:
+def test_every_source_file_is_named_with_its_digest(tmp_path: Path) -> None:
     output = run_stages(config(tmp_path), tmp_path / "run")["ingest"]
     file = tmp_path / "x.parquet"
     assert output.storage.read_table("sources.parquet").to_pylist() == [
@@ -112,11 +112,11 @@ def test_a_relative_source_is_found_by_workers(
 ) -> None:
     write_parquet(tmp_path / "x.parquet", distinct(6))
     monkeypatch.chdir(tmp_path)
-    settings = small_config(Path("."), [{"kind": "pickapic", "path": "x.parquet"}])
+    settings = small_config(Path("."), [{"kind": "pickapic", "path": "x.parquet"}], cluster={"engine": "ray"})
     assert run_stages(settings, "run")["ingest"].manifest.rows.out == 6
 
 
-def test_a_report_of_equal_size_replaces_the_old_one(tmp_path: Path, ray_session: None) -> None:
+def test_a_report_of_equal_size_replaces_the_old_one(tmp_path: Path) -> None:
     run_stages(config(tmp_path), tmp_path / "run")
     run, output = Storage(str(tmp_path / "run")), chain(tmp_path).directory("ingest")
     run.write_bytes("metrics.json", b'{"win": 0.5}')

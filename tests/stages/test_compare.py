@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ SETTINGS = (
     "evaluate.unit_prompts=4",
     "evaluate.samples_per_prompt=2",
     "evaluate.bootstrap.resamples=100",
-    "cluster={worker_cpus: 0.5, threads: 1}",
+    "cluster={engine: process, worker_cpus: 0.5, threads: 1}",
 )
 
 
@@ -40,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def comparison(place: Path, *models: str, store: str = "store", **cluster: int) -> RunConfig:
+def comparison(place: Path, *models: str, store: str = "store", **cluster: Any) -> RunConfig:
     prompts = f"evaluate.prompt_sets=[{{kind: file, path: {place}/mine.txt}}]"
     more = [f"store={place}/{store}", *(f"cluster.{name}={value}" for name, value in cluster.items())]
     return load_comparison(None, [str(place / name) for name in models], [prompts, *SETTINGS, *more])
@@ -54,7 +55,7 @@ def compared(config: RunConfig, run: Path) -> StageOutcome:
 
 
 @pytest.fixture(scope="module")
-def four(place: Path, ray_session: None) -> StageOutcome:
+def four(place: Path) -> StageOutcome:
     return compared(comparison(place, "a", "b", "c", "d"), place / "four")
 
 
@@ -98,8 +99,11 @@ def test_a_model_that_was_drawn_is_not_drawn_again_whoever_it_meets(four: StageO
     assert wins[0]["value"] == pytest.approx(1.0 - wins[1]["value"])
 
 
-def test_workers_units_and_the_store_change_no_byte(four: StageOutcome, place: Path, tmp_path: Path) -> None:
-    again = compared(comparison(place, "a", "b", "c", "d", store="other", workers=1), tmp_path)
+@pytest.mark.slow
+def test_workers_units_and_the_store_change_no_byte(
+    four: StageOutcome, place: Path, tmp_path: Path, ray_session: None
+) -> None:
+    again = compared(comparison(place, "a", "b", "c", "d", store="other", engine="ray", workers=2), tmp_path)
     read = four.output.storage.read_bytes
     assert {e.path: e.sha256 for e in again.output.manifest.files} == {
         e.path: e.sha256 for e in four.output.manifest.files
@@ -107,7 +111,7 @@ def test_workers_units_and_the_store_change_no_byte(four: StageOutcome, place: P
     assert read("metrics.json") == again.output.storage.read_bytes("metrics.json")
 
 
-def test_one_shard_and_four_give_the_same_images_and_figures(place: Path, ray_session: None, tmp_path: Path) -> None:
+def test_one_shard_and_four_give_the_same_images_and_figures(place: Path, tmp_path: Path) -> None:
     """A shard is a whole number of batches, the last of which is padded."""
     (tmp_path / "many.txt").write_text("".join(f"picture {number}\n" for number in range(15)))
     sets = f"evaluate.prompt_sets=[{{kind: file, path: {tmp_path}/many.txt}}]"

@@ -30,8 +30,6 @@ from tests.kit.data import (
 )
 from tests.kit.s3 import BUCKET, object_store
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 PICKAPIC = {"kind": "pickapic"}
 
 
@@ -247,22 +245,22 @@ def test_the_limit_takes_the_first_prompts_in_hash_order(tmp_path: Path) -> None
     assert ingest(tmp_path / "all", rows, limit=1000).manifest.rows.out == 80
 
 
-def world(place: Path, workers: int = 2) -> RunConfig:
+def world(place: Path, **cluster: Any) -> RunConfig:
     """A config on the embedded world's data, in several files and units."""
     if not (place / "data").exists():
         write_dataset(place / "data", pairs=60, seed=3, rows_per_file=40, row_group_rows=5)
     source = {**PICKAPIC, "path": str(place / "data"), "group_column": "user_group"}
-    return small_config(place, [source], cluster={"workers": workers}, ingest={"sources": [source], "unit_rows": 10})
+    return small_config(place, [source], cluster=cluster, ingest={"sources": [source], "unit_rows": 10})
 
 
-def whole(place: Path, workers: int = 2) -> dict[str, Any]:
+def whole(place: Path, **cluster: Any) -> dict[str, Any]:
     """What an undisturbed run makes."""
-    run_stages(world(place, workers), place / "run")
+    run_stages(world(place, **cluster), place / "run")
     return fingerprint(place / "run")
 
 
-def test_tables_do_not_depend_on_the_workers(tmp_path: Path) -> None:
-    assert whole(tmp_path / "one", workers=1) == whole(tmp_path / "two", workers=2)
+def test_tables_do_not_depend_on_the_workers(tmp_path: Path, ray_session: None) -> None:
+    assert whole(tmp_path / "one") == whole(tmp_path / "two", engine="ray", workers=2)
 
 
 def interrupted(config: RunConfig, run: Path, what: str, units: int) -> None:
@@ -375,7 +373,7 @@ def bucket() -> Iterator[str]:
 
 
 def test_an_object_store_holds_the_data_the_store_and_the_run(tmp_path: Path, bucket: str) -> None:
-    """The scan itself runs in this process: Ray's workers were started without this object store's address."""
+    """The scan alone: what it leaves there for the tables."""
     from prefopt.data.storage import Storage
     from prefopt.distributed.scan import ScanRows, SourceDigest
     from prefopt.stages.ingest import _scan_units

@@ -4,11 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.kit.data import distinct, fingerprint, picture, run_stages, small_config, write_parquet
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def rows_of(place: Path, data: Path, run: str, **branches: Any) -> dict[str, int]:

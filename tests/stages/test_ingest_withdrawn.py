@@ -1,4 +1,4 @@
-"""What is withdrawn leaves ingest's tables and is counted; no Ray."""
+"""What is withdrawn leaves ingest's tables and is counted."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,12 +12,6 @@ from prefopt.data.withdrawn import add_to_store_list, annotator_id
 from prefopt.errors import ConfigError, InputError
 from prefopt.stages.base import StageOutput
 from tests.kit.data import distinct, fingerprint, judgement, picture, run_stages, small_config, table, write_parquet
-from tests.kit.unit_runner import without_ray
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_ray(monkeypatch, "ingest")
 
 
 def ingest(place: Path, withdrawn: list[str] | None = None, run: str = "run", rows: Any = None) -> StageOutput:

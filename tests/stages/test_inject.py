@@ -19,8 +19,6 @@ from tests.kit.data import (
     write_parquet,
 )
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 STAGES = ("ingest", "inject")
 WORLD = {"kind": "world", "pairs": 80, "seed": 1}
 
@@ -145,11 +143,11 @@ def test_gap_flips_prefer_close_pairs(tmp_path: Path) -> None:
 
 
 def test_flips_do_not_depend_on_workers_or_shards_or_interruption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
 ) -> None:
     flips = [{"kind": "symmetric", "rate": 0.37}]
-    one = Injected(stages(tmp_path / "one", flips, cluster={"workers": 1}))
-    stages(tmp_path / "two", flips)
+    one = Injected(stages(tmp_path / "one", flips))
+    stages(tmp_path / "two", flips, cluster={"engine": "ray", "workers": 2})
     assert fingerprint(tmp_path / "one" / "run") == fingerprint(tmp_path / "two" / "run")
     monkeypatch.setattr("prefopt.stages.ingest.BUCKET_VOTES", 25)
     config = small_config(tmp_path / "many", [WORLD], inject={"flips": flips})

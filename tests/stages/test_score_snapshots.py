@@ -33,7 +33,6 @@ from tests.kit.data import run_stages, small_config, table
 from tests.kit.models import conditioning_of
 from tests.kit.weights import lora_directory
 
-pytestmark = pytest.mark.usefixtures("ray_session")
 STAGES = ("ingest", "inject", "score")
 REWARDS = ("world/fidelity", "world/style")
 
@@ -52,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config_of(place: Path, store: Path, *, workers: int = 2, labels: Any = None, **panel: Any) -> RunConfig:
+def config_of(place: Path, store: Path, *, engine: str = "process", labels: Any = None, **panel: Any) -> RunConfig:
     source = {"kind": "pickapic", "path": str(place / "data"), "group_column": "user_group"}
     snapshots = [str(place / "lora"), str(place / "full")]
     return small_config(
@@ -63,12 +62,12 @@ def config_of(place: Path, store: Path, *, workers: int = 2, labels: Any = None,
             "panel": {"rewards": REWARDS, "snapshots": snapshots, "snapshot_draws": 2, **panel},
             "visits": {"batch": 4},
         },
-        cluster={"workers": workers},
+        cluster={"engine": engine},
     )
 
 
 @pytest.fixture(scope="module")
-def ran(place: Path, ray_session: None) -> tuple[RunConfig, dict[str, StageOutput]]:
+def ran(place: Path) -> tuple[RunConfig, dict[str, StageOutput]]:
     config = config_of(place, place)
     return config, run_stages(config, place / "run", STAGES)
 
@@ -160,11 +159,11 @@ def test_another_run_pays_nothing_and_another_share_for_what_it_has(
 
 
 @pytest.mark.slow
-def test_one_worker_gives_the_same_bytes(
-    place: Path, ran: tuple[RunConfig, dict[str, StageOutput]], tmp_path: Path
+def test_two_workers_give_the_same_bytes(
+    place: Path, ran: tuple[RunConfig, dict[str, StageOutput]], tmp_path: Path, ray_session: None
 ) -> None:
     shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("score"))
-    again = run_stages(config_of(place, tmp_path, workers=1), tmp_path / "run", STAGES)["score"].manifest
+    again = run_stages(config_of(place, tmp_path, engine="ray"), tmp_path / "run", STAGES)["score"].manifest
     assert (again.key, again.files) == (ran[1]["score"].manifest.key, ran[1]["score"].manifest.files)
     assert str(place).encode() not in b"".join(
         path.read_bytes() for path in (tmp_path / "run" / "score").rglob("*.json")

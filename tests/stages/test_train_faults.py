@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faults")
     tiny_pipeline(root / "model")
-    finish(start_training(root, "undisturbed"))
+    finish(start_training(root, "undisturbed", {"engine": "process"}))
     return root
 
 
@@ -119,6 +119,6 @@ def test_no_compiler_is_needed(undisturbed: Path, tmp_path: Path) -> None:
     for name in ("gcc", "g++", "cc", "c++", "clang", "ninja", "nvcc"):
         assert shutil.which(name, path=str(tools)) is None
     cache = tmp_path / "extensions"
-    finish(start_training(undisturbed, "bare", PATH=str(tools), TORCH_EXTENSIONS_DIR=str(cache)))
+    finish(start_training(undisturbed, "bare", {"engine": "process"}, PATH=str(tools), TORCH_EXTENSIONS_DIR=str(cache)))
     assert digests(output(undisturbed, "bare")) == made(undisturbed)
     assert not cache.exists()
