@@ -18,11 +18,12 @@ def keys(run: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("engine", ["process", pytest.param("ray", marks=pytest.mark.matrix)])
 def test_variants_are_what_one_command_makes_and_stand_in_one_leaderboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     run_locally(tmp_path / "kfp", monkeypatch)
-    config = as_yaml(world_tree(tmp_path))
+    config = as_yaml(world_tree(tmp_path, cluster={"engine": engine}))
     variants = {"plain": [], "ipo": ["train.objective={name: ipo}"]}
     compiled("align")(config=config, run_dir=str(tmp_path / "run"), variants=variants)
     found = {name: keys(tmp_path / "run" / "variants" / name) for name in variants}
