@@ -25,6 +25,11 @@ print(json.dumps(ray.cluster_resources()))
 def check_cluster(config: RunConfig, start_ray: bool) -> Iterator[Check]:
     """All checks of where a config runs; with `start_ray` a local Ray is started and ended where none is named."""
     cluster = config.cluster
+    if cluster.engine == "process":
+        yield ok("ray", "Stages work in their own process, without Ray (cluster.engine).")
+        yield check_gpus(1, cluster, len(accelerators()))
+        yield check_precision(config)
+        return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     answer, resources = check_ray(address, start_ray)
     yield answer

@@ -11,7 +11,11 @@ from prefopt.config.load import MAX_CONFIG_BYTES
 from prefopt.errors import ConfigError
 from tests.kit.data import config_tree
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "examples").glob("*.yaml")
+    if not path.stem.startswith("lab_") or path.stem.endswith("_run")
+)
 
 
 def tree(**branches: Any) -> dict[str, Any]:

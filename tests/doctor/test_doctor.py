@@ -41,6 +41,7 @@ def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def write_config(place: Path, source: dict[str, Any] | None = None, **branches: Any) -> None:
+    branches["cluster"] = {"engine": "ray", **branches.get("cluster", {})}
     tree = config_tree(place, [source or {"kind": "pickapic", "path": "x.parquet"}], **branches)
     (place / "my.yaml").write_text(yaml.safe_dump(tree))
 
@@ -226,3 +227,11 @@ def test_ray_that_runs_is_asked_what_it_has(doctor: Doctor, ray_session: None) -
 @pytest.mark.slow
 def test_a_local_ray_starts_if_asked(doctor: Doctor) -> None:
     assert "A local Ray starts" in doctor("--start-ray")[1]["ray"]["found"]
+
+
+def test_a_config_without_ray_is_not_asked_for_ray(tmp_path: Path, doctor: Doctor) -> None:
+    write_config(tmp_path, cluster={"engine": "process"})
+    code, checks = doctor("my.yaml", "--start-ray")
+    assert code == 0
+    assert "without Ray" in checks["ray"]["found"]
+    assert "workers" not in checks
