@@ -120,7 +120,6 @@ def _environment() -> jinja2.Environment:
         "listed": wording.listed,
         "claimed": wording.claimed,
         "bound": wording.bound,
-        "served": wording.served,
         "reach": wording.reach,
         "by_seed": wording.by_seed,
         "line": lambda text: " ".join(str(text).split()),

@@ -1,4 +1,5 @@
-"""Published claims, decided by intervals: a claim holds where its whole interval lies on its side of the bound."""
+"""Published claims. One about two methods goes by the corrected test of the table that compares them; any other holds
+where its whole interval lies on its side of the bound."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.ablation import ablations
 from prefopt.lab.analysis.cost import FORWARDS, lead_at, reached
 from prefopt.lab.analysis.detection import detections
+from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
 from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
 from prefopt.lab.outcome import ONLINE
-from prefopt.lab.statistics import difference
+from prefopt.lab.statistics import Difference
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Side = Literal["at least", "at most", "above"]
@@ -37,11 +39,17 @@ class Claim:
     measured: Estimate | None
     lacking: str = NO_CELLS
     """Why there is no figure, where there is none."""
+    compares: bool = False
+    """Whether it is about which of two methods is better, so that a test decides it."""
+    tested: Difference | None = None
+    """That test's, as the table of the two methods has it; None without cells."""
 
     @property
     def verdict(self) -> Verdict:
-        """By the interval alone; without one nothing is decided."""
+        """By the test where there is one, else by the interval alone; without either nothing is decided."""
         if self.measured is None or self.measured.low is None or self.measured.high is None:
+            return "not decided"
+        if self.tested and not self.tested.decided:
             return "not decided"
         low, high, bound = self.measured.low, self.measured.high, self.bound
         if self.side == "at most":
@@ -57,6 +65,8 @@ class Claim:
             return ""
         if self.measured is None:
             return self.lacking
+        if self.tested and self.tested.adjusted is not None:
+            return f"p {self.tested.adjusted:.2g} after Holm's correction"
         if self.measured.low is not None:
             return "the bound lies in the interval"
         return "one seed" if self.measured.n == 1 else "seeds show no spread"
@@ -97,13 +107,12 @@ def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 
 def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     noise, rate = grid.flips(asked.claims.vote_rate), _percent(asked.claims.vote_rate)
+    others = dict.fromkeys((*grid.shown(asked), asked.majority_vote))
     for measure in MEASURES:
-        found = difference(
-            grid.values(asked.adaptive, noise, measure.of), grid.values(asked.majority_vote, noise, measure.of)
-        )
+        duels = against(grid, asked.adaptive, list(others), measure)
+        own = (one.difference for one in duels if (one.second, one.noise) == (asked.majority_vote, noise))
         told = f"{asked.adaptive} beats {asked.majority_vote} at {rate} flips"
-        by = f"difference in {measure.name}"
-        yield Claim(ADAPTIVE, told, by, "above", 0.0, "difference", found.estimate if found else None)
+        yield _better(ADAPTIVE, told, f"difference in {measure.name}", next(own, None))
 
 
 def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
@@ -142,7 +151,11 @@ def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
             added = chosen.steps[place].added if chosen else None
             told = f"{name} is better than {before}"
             by = f"difference in {measure.name}" + (f" at {chosen.noise.name}" if chosen else "")
-            yield Claim(SMPO, told, by, "above", 0.0, "difference", added.estimate if added else None)
+            yield _better(SMPO, told, by, added)
+
+
+def _better(source: str, told: str, by: str, found: Difference | None) -> Claim:
+    return Claim(source, told, by, "above", 0.0, "difference", found.estimate if found else None, NO_CELLS, True, found)
 
 
 def _percent(share: float) -> str:

@@ -1,13 +1,16 @@
 """Verdicts on published claims."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
 from prefopt.config.lab_page import AnalysisConfig, ClaimBounds
 from prefopt.evaluation.statistics import Estimate
+from prefopt.lab.analysis.ablation import ablations
 from prefopt.lab.analysis.claims import Claim, Side, Verdict, claims
-from prefopt.lab.grid import Grid
+from prefopt.lab.analysis.duels import against
+from prefopt.lab.grid import MEASURES, Grid
 from prefopt.lab.outcome import ONLINE, Outcome
 from tests.kit import lab as kit
 
@@ -42,6 +45,55 @@ def test_an_interval_decides_by_its_side_of_the_bound(
     low: float, high: float, side: Side, bound: float, verdict: Verdict
 ) -> None:
     assert claim(Estimate((low + high) / 2, low, high, 5), side, bound).verdict == verdict
+
+
+def drawn_levels(count: int, own: float) -> list[Outcome]:
+    """Flips of 20 %: Adaptive-DPO a little ahead of `count` methods that are all alike."""
+    names = ["adaptive_dpo", "majority_vote", *(f"other {number}" for number in range(count - 1))]
+    return kit.drawn(
+        lambda method, noise: 0.212 if method == "adaptive_dpo" else 0.2, methods=names, noises=["flips-20"], own=own
+    )
+
+
+def test_what_one_test_shows_is_not_claimed_where_the_table_makes_many() -> None:
+    """p is 0.046: enough alone, not after the correction over another duel that decides nothing."""
+    leads = {"adaptive_dpo": (0.01, 0.02, 0.04, 0.05), "majority_vote": (0.0,) * 4, "ipo": (0.1, -0.1, 0.1, -0.1)}
+    for others, verdict in ((["majority_vote"], "holds"), (["majority_vote", "ipo"], "not decided")):
+        cells = [
+            kit.outcome(method, "flips-20", seed, win_rates={"world/true": 0.7 + leads[method][seed]})
+            for method in ("adaptive_dpo", *others)
+            for seed in range(4)
+        ]
+        claimed = next(one for one in claims(Grid.of(cells), AnalysisConfig()) if "beats" in one.claim)
+        assert claimed.measured is not None
+        assert claimed.measured.low is not None
+        assert claimed.measured.low > 0.0
+        assert claimed.verdict == verdict
+    assert "after Holm's correction" in claimed.why
+
+
+@pytest.mark.parametrize("own", [0.003, 0.006, 0.012])
+def test_claims_of_two_methods_say_what_their_tables_say(own: float) -> None:
+    levels = {"dpo": 0.2, "dpo_ddim": 0.205, "dpo_renoise": 0.203, "smpo": 0.22}
+    cells = [
+        *drawn_levels(6, own),
+        *kit.drawn(lambda method, noise: levels[method], methods=list(levels), noises=["clean"], own=own),
+    ]
+    grid, asked = Grid.of(cells), AnalysisConfig(ablation=tuple(levels))
+    found = {(one.claim, one.by): one for one in claims(grid, asked) if one.compares}
+    for measure in MEASURES:
+        duels = against(grid, asked.adaptive, grid.shown(asked), measure)
+        (vote,) = (one.difference for one in duels if one.second == asked.majority_vote)
+        (table,) = ablations(grid, asked.ablation, measure)
+        by = f"difference in {measure.name}"
+        told = [found.pop(("adaptive_dpo beats majority_vote at 20% flips", by))]
+        told += [
+            found.pop((f"{step.method} is better than {before.method}", f"{by} at clean"))
+            for before, step in pairwise(table.steps)
+        ]
+        shown = [vote, *(step.added for step in table.steps[1:])]
+        assert [one.verdict != "not decided" for one in told] == [one.decided for one in shown if one]
+    assert not found
 
 
 def test_what_keeps_a_claim_undecided_is_told() -> None:
