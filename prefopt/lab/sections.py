@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.lab import pictures as draw
 from prefopt.lab.analysis.ablation import ablations
-from prefopt.lab.analysis.cost import FORWARDS, SECONDS, lengths, reached
+from prefopt.lab.analysis.cost import lengths, reached
 from prefopt.lab.analysis.detection import Detection, Doubted, detections
 from prefopt.lab.analysis.duels import Duel, against, all_duels
 from prefopt.lab.analysis.gain import gain_lines
@@ -81,10 +81,9 @@ def cost_sections(grid: Grid, asked: AnalysisConfig, pictures: Pictures) -> list
     families = asked.families
     for noise in grid.noises if families else ():
         reach = [
-            {"measure": measure.name, "cost": cost.name, "found": one}
+            {"measure": measure.name, "found": one}
             for measure in (ACCURACY, WIN_RATE)
-            for cost in (FORWARDS, SECONDS)
-            for one in reached(grid, noise, families, measure, cost)
+            for one in reached(grid, noise, families, measure)
         ]
         if not reach:
             continue

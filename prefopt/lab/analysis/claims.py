@@ -8,7 +8,7 @@ from typing import Literal
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.ablation import ablations
-from prefopt.lab.analysis.cost import FORWARDS, lead_at, reached
+from prefopt.lab.analysis.cost import lead_at, reached
 from prefopt.lab.analysis.detection import detections
 from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
@@ -122,11 +122,11 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     share = _percent(asked.claims.work)
     for family in others:
         noise = _work_noise(grid, asked, family)
-        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, FORWARDS, asked.claims.work)
+        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, asked.claims.work)
         yield Claim(
             SMPO,
             f"{family} is as good as {first} after {share} of its UNet work",
-            f"held-out accuracy there, minus {first}'s at its end",
+            f"held-out accuracy there, minus {first}'s at its end" + (f", at {noise.name}" if noise else ""),
             "at least",
             0.0,
             "difference",
@@ -138,7 +138,7 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 def _work_noise(grid: Grid, asked: AnalysisConfig, family: str) -> Noise | None:
     """The first noise, clean labels before others, at which the family can be compared."""
     for noise in grid.noises:
-        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY, FORWARDS)):
+        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY)):
             return noise
     return None
 

@@ -166,6 +166,8 @@ def test_less_work_for_the_same_quality_is_decided_at_the_stated_share(level: fl
     ]
     asked = AnalysisConfig(families={"dpo": ("dpo-20", "dpo-60"), "smpo": ("smpo-15", "smpo-40")})
     assert verdicts(cells, "smpo is as good as dpo", asked) == {verdict}
+    (found,) = (one for one in claims(Grid.of(cells), asked) if "as good as" in one.claim)
+    assert found.by == "held-out accuracy there, minus dpo's at its end, at clean"
 
 
 def test_each_step_of_the_ablation_has_its_own_verdict() -> None:
