@@ -50,6 +50,7 @@ def lab(
             list(sitting.found.values()),
             tree.page,
             shown,
+            chosen=sitting.chosen,
             title=f"The laboratory {tree.name}",
             model=f"{run.model.path} (digest {model_digest(run.model)[:12]})",
             run=os.path.relpath(tree.run),

@@ -1,7 +1,7 @@
 """The laboratory's page: what a grid of outcomes says, as Markdown with pictures beside it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def write_page(
     analysis: AnalysisConfig,
     directory: Path,
     *,
+    chosen: Mapping[str, int],
     title: str,
     model: str,
     run: str,
@@ -42,13 +43,12 @@ def write_page(
 ) -> list[Path]:
     """Write lab.md and its pictures, lab-*.svg; returns their paths, the page first. Same outcomes, same bytes.
 
-    `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made the
+    `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made the
     outcomes. Pictures of an earlier page that this one does not have are removed. Raises InputError where outcomes
     are of two grids.
     """
-    files = page_files(
-        outcomes, analysis, _notes(directory / analysis.notes), title=title, model=model, run=run, made_by=made_by
-    )
+    notes = _notes(directory / analysis.notes)
+    files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in sorted(directory.glob("lab-*.svg")):
         if stale.name not in files:
@@ -63,13 +63,14 @@ def page_files(
     analysis: AnalysisConfig,
     notes: str,
     *,
+    chosen: Mapping[str, int],
     title: str,
     model: str,
     run: str,
     made_by: str,
 ) -> dict[str, str]:
     """Texts by file name, the page first."""
-    grid, tuned = Grid.of(outcomes), tunings(outcomes)
+    grid, tuned = Grid.of(outcomes), tunings(outcomes, chosen)
     methods = grid.shown(analysis)
     pictures: Pictures = {}
     cells = [one for seeds in grid.cells.values() for one in seeds.values()]

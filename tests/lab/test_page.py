@@ -3,6 +3,7 @@
 import random
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -47,9 +48,18 @@ def whole() -> list[Outcome]:
     ]
 
 
-def written(outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED) -> list[Path]:
+def written(
+    outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED, chosen: Mapping[str, int] | None = None
+) -> list[Path]:
     return write_page(
-        outcomes, asked, directory, title="A lab", model="the embedded world", run="run.yaml", made_by="`prefopt lab`"
+        outcomes,
+        asked,
+        directory,
+        chosen=chosen or {},
+        title="A lab",
+        model="the embedded world",
+        run="run.yaml",
+        made_by="`prefopt lab`",
     )
 
 
@@ -134,6 +144,25 @@ def test_pictures_that_the_page_no_longer_has_are_removed_and_nothing_else(tmp_p
         (tmp_path / name).write_text("<svg/>")
     left = written(kit.drawn(methods=["dpo"], noises=["tastes"]), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["nights.svg", *(path.name for path in left)])
+
+
+def test_a_column_of_all_votes_stands_beside_groups_of_any_name(tmp_path: Path) -> None:
+    cells = [
+        kit.outcome("dpo", "tastes", seed, accuracy_by_group={"majority": 0.7, "minority": 0.4}) for seed in range(2)
+    ]
+    text = written(cells, tmp_path)[0].read_text()
+    assert "\n| method | all votes | majority | minority |\n" in text
+
+
+def test_the_candidate_that_the_grid_has_is_marked_and_none_of_a_method_that_is_still_tuned(tmp_path: Path) -> None:
+    cells = [
+        kit.outcome(method, "flips-20", 9, candidate=number, settings=[f"train.steps={number + 1}"])
+        for method in ("dpo", "ipo")
+        for number in range(3)
+    ]
+    text = written(cells, tmp_path, chosen={"dpo": 2})[0].read_text()
+    assert re.findall(r"^\| (\w+) \|.*\*\*chosen\*\* \|$", text, re.MULTILINE) == ["dpo"]
+    assert re.search(r"^\| dpo \|[^|]+\| 2 \|.*chosen", text, re.MULTILINE)
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
