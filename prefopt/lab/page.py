@@ -43,9 +43,9 @@ def write_page(
 ) -> list[Path]:
     """Write lab.md and its pictures, lab-*.svg; returns their paths, the page first. Same outcomes, same bytes.
 
-    `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made the
-    outcomes. Pictures of an earlier page that this one does not have are removed. Raises InputError where outcomes
-    are of two grids.
+    `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's
+    run config, as commands name it; `made_by`: the command or version that made the outcomes. Pictures of an earlier
+    page that this one does not have are removed. Raises InputError where outcomes are of two grids.
     """
     notes = _notes(directory / analysis.notes)
     files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)
@@ -149,8 +149,8 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
         " ties half. Held-out accuracy: share of unflipped held-out pairs whose winner the tuned model prefers more"
         " than the base does. Both are 1/2 for the base.",
         "In parentheses: 95% interval over seeds by Student's t. What is compared is paired by seed."
-        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; without an interval,"
-        " one seed, or seeds that all agree, leave no spread to judge by.",
+        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; where there"
+        " is no interval, there is one seed, or all seeds agree.",
     ]
     absent = [name for name in _asked_for(analysis) if name not in grid.methods]
     if absent:

@@ -31,8 +31,15 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether chance is ruled out, the correction included."""
+        """Whether chance is ruled out, the correction included; several seeds that all differ alike need no test."""
+        if all_equal(self.estimate):
+            return abs(self.estimate.value) > _NO_SPREAD
         return self.adjusted is not None and self.adjusted < 1.0 - LEVEL
+
+
+def all_equal(found: Estimate) -> bool:
+    """Whether a figure has no interval because several seeds agree."""
+    return found.low is None and found.n > 1
 
 
 def mean(values: Seeded) -> Estimate | None:

@@ -1,5 +1,6 @@
 """Published claims. One about two methods goes by the corrected test of the table that compares them; any other holds
-where its whole interval lies on its side of the bound."""
+where its whole interval lies on its side of the bound. Several seeds that all agree have no interval: their figure is
+taken as it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
 from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
 from prefopt.lab.outcome import ONLINE
-from prefopt.lab.statistics import Difference
+from prefopt.lab.statistics import Difference, all_equal
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Side = Literal["at least", "at most", "above"]
@@ -46,12 +47,14 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """By the test where there is one, else by the interval alone; without either nothing is decided."""
-        if self.measured is None or self.measured.low is None or self.measured.high is None:
-            return "not decided"
-        if self.tested and not self.tested.decided:
+        """By the test where two methods are compared, else by the interval; one seed decides nothing."""
+        if self.measured is None or (self.compares and not (self.tested and self.tested.decided)):
             return "not decided"
         low, high, bound = self.measured.low, self.measured.high, self.bound
+        if all_equal(self.measured):
+            low = high = self.measured.value
+        if low is None or high is None:
+            return "not decided"
         if self.side == "at most":
             low, high, bound = -high, -low, -bound
         if low > bound or (low == bound and self.side != "above"):
@@ -60,16 +63,16 @@ class Claim:
 
     @property
     def why(self) -> str:
-        """What keeps it from being decided; empty where it is."""
-        if self.verdict != "not decided":
-            return ""
+        """What keeps it from being decided, or decides it without an interval; else empty."""
         if self.measured is None:
             return self.lacking
+        if all_equal(self.measured):
+            return f"all {self.measured.n} seeds equal"
+        if self.verdict != "not decided":
+            return ""
         if self.tested and self.tested.adjusted is not None:
             return f"p {self.tested.adjusted:.2g} after Holm's correction"
-        if self.measured.low is not None:
-            return "the bound lies in the interval"
-        return "one seed" if self.measured.n == 1 else "seeds show no spread"
+        return "one seed" if self.measured.low is None else "the bound lies in the interval"
 
 
 def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
@@ -99,10 +102,11 @@ def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     found = detections(grid, [asked.adaptive])
     doubted = next((one.flipped for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
     bound, u = asked.claims.auroc, f"the online u of {asked.adaptive}"
-    auroc, rise = (doubted.auroc, doubted.rise_by_seed) if doubted else (None, None)
+    auroc, rise, without = (doubted.auroc, doubted.rise_by_seed, doubted.without) if doubted else (None, None, "")
     yield Claim(ADAPTIVE, f"{u} finds flipped labels at {rate} flips", "AUROC", "at least", bound, "figure", auroc)
     told = f"the share of flipped labels rises with {u} at {rate} flips"
-    yield Claim(ADAPTIVE, told, "Spearman's correlation over bins", "above", 0.0, "figure", rise)
+    by, lacking = f"Spearman's correlation over bins{without}", "no seed has enough bins" if without else NO_CELLS
+    yield Claim(ADAPTIVE, told, by, "above", 0.0, "figure", rise, lacking)
 
 
 def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:

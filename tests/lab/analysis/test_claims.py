@@ -11,7 +11,7 @@ from prefopt.lab.analysis.ablation import ablations
 from prefopt.lab.analysis.claims import Claim, Side, Verdict, claims
 from prefopt.lab.analysis.duels import against
 from prefopt.lab.grid import MEASURES, Grid
-from prefopt.lab.outcome import ONLINE, Outcome
+from prefopt.lab.outcome import BINS, ONLINE, Outcome
 from tests.kit import lab as kit
 
 
@@ -98,10 +98,55 @@ def test_claims_of_two_methods_say_what_their_tables_say(own: float) -> None:
 
 def test_what_keeps_a_claim_undecided_is_told() -> None:
     assert claim(Estimate(0.95, None, None, 1), "at least", 0.9).why == "one seed"
-    assert claim(Estimate(0.95, None, None, 3), "at least", 0.9).why == "seeds show no spread"
     assert claim(Estimate(0.95, 0.8, 1.0, 3), "at least", 0.9).why == "the bound lies in the interval"
     assert claim(None, "at least", 0.9).why == "cells are missing"
     assert claim(Estimate(0.95, 0.92, 0.98, 3), "at least", 0.9).why == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "side", "bound", "verdict"),
+    [
+        (1.0, "at least", 0.85, "holds"),
+        (0.85, "at least", 0.85, "holds"),
+        (0.8, "at least", 0.85, "does not hold"),
+        (0.7, "at most", 0.75, "holds"),
+        (0.8, "at most", 0.75, "does not hold"),
+        (1.0, "above", 0.0, "holds"),
+        (-1.0, "above", 0.0, "does not hold"),
+    ],
+)
+def test_seeds_that_all_agree_decide_by_their_figure_and_one_seed_does_not(
+    value: float, side: Side, bound: float, verdict: Verdict
+) -> None:
+    every, one = (claim(Estimate(value, None, None, n), side, bound) for n in (3, 1))
+    assert (every.verdict, every.why) == (verdict, "all 3 seeds equal")
+    assert (one.verdict, one.why) == ("not decided", "one seed")
+
+
+@pytest.mark.parametrize(("lead", "verdict"), [(0.05, "holds"), (-0.05, "does not hold"), (0.0, "not decided")])
+def test_one_difference_in_every_seed_decides_by_its_sign(lead: float, verdict: Verdict) -> None:
+    cells = [
+        kit.outcome(method, "flips-20", seed, win_rates={"world/true": 0.7 + 0.01 * seed + more}, accuracy=0.6 + more)
+        for method, more in (("adaptive_dpo", lead), ("majority_vote", 0.0))
+        for seed in range(3)
+    ]
+    assert verdicts(cells, "beats majority_vote") == {verdict}
+    assert verdicts([one for one in cells if one.seed == 0], "beats majority_vote") == {"not decided"}
+
+
+def test_seeds_without_enough_bins_are_named_in_the_claim() -> None:
+    def bare(one: Outcome) -> Outcome:
+        found = one.detected[ONLINE].model_copy(update={"labels": [4] * BINS, "flipped": [1] * BINS})
+        return one.model_copy(update={"detected": {ONLINE: found}})
+
+    cells = kit.drawn(methods=["adaptive_dpo"], noises=["flips-20"])
+    few = [bare(one) if one.seed in (1, 3) else one for one in cells]
+    (found,) = (one for one in claims(Grid.of(few), AnalysisConfig()) if "rises with" in one.claim)
+    assert found.by == "Spearman's correlation over bins, without seeds 1, 3"
+    assert found.measured is not None
+    assert found.measured.n == 3
+    (none,) = (one for one in claims(Grid.of(map(bare, cells)), AnalysisConfig()) if "rises with" in one.claim)
+    assert (none.verdict, none.why) == ("not decided", "no seed has enough bins")
 
 
 def test_claims_hold_where_the_methods_do_what_is_claimed() -> None:
