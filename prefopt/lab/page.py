@@ -27,8 +27,6 @@ from prefopt.lab.sections import (
 )
 from prefopt.page.environment import page_environment
 
-PAGE = "lab.md"
-
 
 def write_page(
     outcomes: Sequence[Outcome],
@@ -41,18 +39,19 @@ def write_page(
     run: str,
     made_by: str,
 ) -> list[Path]:
-    """Write lab.md and its pictures, lab-*.svg; returns their paths, the page first. Same outcomes, same bytes.
+    """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem; returns their paths, the page first.
+    Same outcomes, same bytes.
 
     `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's
-    run config, as commands name it; `made_by`: the command or version that made the outcomes. Pictures of an earlier
-    page that this one does not have are removed. Raises InputError where outcomes are of two grids.
+    run config, as commands name it; `made_by`: the command or version that made the outcomes.Pictures of its
+    own that the page to be replaced links to, and this one does not, are removed. Raises InputError where outcomes are
+    of two grids.
     """
-    notes = _notes(directory / analysis.notes)
+    notes, page = _text(directory / analysis.notes_file).strip("\n"), directory / analysis.file
     files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in sorted(directory.glob("lab-*.svg")):
-        if stale.name not in files:
-            stale.unlink()
+    for stale in sorted(_linked(_text(page), analysis.stem) - _linked(files[page.name], analysis.stem)):
+        (directory / stale).unlink(missing_ok=True)
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
     return [directory / name for name in files]
@@ -106,7 +105,7 @@ def page_files(
         "run_dir": RUN_DIR,
         "fence": _fence(commands),
     }
-    return {PAGE: _environment().get_template("lab.md.j2").render(values), **pictures}
+    return {analysis.file: _environment().get_template("lab.md.j2").render(values), **pictures}
 
 
 def _environment() -> jinja2.Environment:
@@ -175,8 +174,13 @@ def _asked_for(analysis: AnalysisConfig) -> list[str]:
     return list(dict.fromkeys((*(analysis.methods or main), *analysis.ablation, *families)))
 
 
-def _notes(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip("\n") if path.is_file() else ""
+def _linked(page: str, stem: str) -> set[str]:
+    """Pictures of the sections that a page links to, and none that only its notes name."""
+    return set(re.findall(rf"\]\(({stem}-(?:gain|u|ablation|cost)\b[a-z0-9-]*\.svg)\)", page))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _fence(commands: Sequence[str]) -> str:

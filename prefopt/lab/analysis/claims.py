@@ -159,7 +159,8 @@ def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 
 
 def _better(source: str, told: str, by: str, found: Difference | None) -> Claim:
-    return Claim(source, told, by, "above", 0.0, "difference", found.estimate if found else None, NO_CELLS, True, found)
+    measured = found.estimate if found else None
+    return Claim(source, told, by, "above", 0.0, "difference", measured, compares=True, tested=found)
 
 
 def _percent(share: float) -> str:
