@@ -24,7 +24,7 @@ def lab(
         float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long; 0 writes the page alone.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--page", help="Directory for lab.md and its pictures [the run directory].")
+        Path | None, typer.Option("--page", help="Directory for the page and its pictures [the run directory].")
     ] = None,
     set_: Overrides = None,
     json_: AsJson = False,
@@ -33,7 +33,7 @@ def lab(
 ) -> None:
     """Run a grid of objectives, label noises and seeds, or what is left of it, and compare what they gave."""
     from prefopt.lab.lab import Lab
-    from prefopt.lab.page import PAGE, write_page
+    from prefopt.lab.page import write_page
     from prefopt.models.identity import model_digest
 
     tree = load_lab(config, set_ or [])
@@ -51,6 +51,7 @@ def lab(
             list(sitting.found.values()),
             tree.page,
             shown,
+            chosen=sitting.chosen,
             title=f"The laboratory {tree.name}",
             model=f"{run.model.path} (digest {model_digest(run.model)[:12]})",
             run=os.path.relpath(tree.run),
@@ -58,9 +59,11 @@ def lab(
         )
     if json_:
         told = {"cells": sitting.cells, "done": len(sitting.found), "failed": len(sitting.failed)}
-        print_json({**told, "chosen": sitting.chosen, "page": str(shown / PAGE) if sitting.found and shown else None})
+        print_json(
+            {**told, "chosen": sitting.chosen, "page": str(shown / tree.page.file) if sitting.found and shown else None}
+        )
     else:
-        told_page = f" Page: {shown / PAGE}" if sitting.found and shown else ""
+        told_page = f" Page: {shown / tree.page.file}" if sitting.found and shown else ""
         typer.echo(f"{len(sitting.found)} of {sitting.cells} cells are done.{told_page}")
     if sitting.failed:
         raise WorkerError(

@@ -47,8 +47,11 @@ class AnalysisConfig(Branch):
     families: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
     """One method in several lengths of training, the longest last. The first family sets the quality to be reached."""
     claims: ClaimBounds = ClaimBounds()
-    notes: str = "lab-notes.md"
-    """Markdown, beside the page, that goes into it as it stands; nothing if there is no such file."""
+    stem: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] = "lab"
+    """The page is STEM.md and its pictures STEM-*.svg, so that several laboratories can share a directory."""
+    notes: str | None = None
+    """Markdown, beside the page, that goes into it as it stands, by default STEM-notes.md; nothing if there is no such
+    file."""
 
     @model_validator(mode="after")
     def _lists_make_sense(self) -> "AnalysisConfig":
@@ -63,6 +66,16 @@ class AnalysisConfig(Branch):
         if len(self.families) == 1:
             raise ValueError("families needs at least two: the first sets the quality that the others must reach")
         return self
+
+    @property
+    def file(self) -> str:
+        """Name of the page."""
+        return f"{self.stem}.md"
+
+    @property
+    def notes_file(self) -> str:
+        """Name of the file of notes."""
+        return self.notes or f"{self.stem}-notes.md"
 
     @property
     def parts(self) -> frozenset[str]:

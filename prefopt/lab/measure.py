@@ -22,6 +22,8 @@ from prefopt.stages.base import StageOutput
 from prefopt.stages.minority import labels_with_truth, u_by_source
 
 _UNET = "UNet forwards"
+_NOT_COUNTED = ("UNet forwards to draw images", "UNet forwards for policy snapshots")
+"""Images of the paired evaluation while training, and what judges pairs for the offline u."""
 
 
 def measure(
@@ -95,15 +97,18 @@ def _cost(config: RunConfig, run: Storage, stages: Mapping[str, StageOutput]) ->
     assert counts is not None, "a measured run has ingested"
     work, forward = all_work(config, counts, costs), costs.mean_unet(config.score.sizes).total
     return Cost(
-        score_forwards=_unet_flops(work["score"].items) / forward,
-        train_forwards=_unet_flops(work["train"].items) / forward,
+        score_forwards=unet_flops(work["score"].items) / forward,
+        train_forwards=unet_flops(work["train"].items) / forward,
         score_seconds=_seconds(run, stages, "score"),
         train_seconds=_seconds(run, stages, "train"),
     )
 
 
-def _unet_flops(items: Sequence[Item]) -> float:
-    return sum(item.count * item.flops for item in items if item.what.startswith(_UNET))
+def unet_flops(items: Sequence[Item]) -> float:
+    """Of inversions, reference errors and training steps, but not of images that are drawn while training, nor of the
+    panel's policy snapshots."""
+    counted = (item for item in items if item.what.startswith(_UNET) and item.what not in _NOT_COUNTED)
+    return sum(item.count * item.flops for item in counted)
 
 
 def _seconds(run: Storage, stages: Mapping[str, StageOutput], stage: str) -> float:

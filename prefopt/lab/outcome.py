@@ -33,15 +33,21 @@ class Detected(_Record):
 
 
 class Cost(_Record):
-    """What a cell took, by the work that its config plans and by the clock."""
+    """What a cell took, by the work that its config plans and by the clock.
+
+    A stage's forwards are the FLOPs of what it asks of the UNet over those of one forward of one image.
+    """
 
     score_forwards: float
-    """UNet forwards of one image: inversions and stored reference errors."""
+    """Inversions and stored reference errors; no policy snapshots of the panel."""
     train_forwards: float
-    """The same of training; a forward with its backward counts three (two more for the backward's products)."""
+    """All models that a step asks, and visits inverted again; no images that are drawn on the way. The policy's forward
+    with its backward counts three in full fine-tuning, about two with LoRA, whose backward forms no gradients of frozen
+    weights, and one more with gradient checkpointing."""
     score_seconds: float
     """By the clock of the machine that made the score stage, whose stores other cells may have filled."""
     train_seconds: float
+    """By the clock, of the last sitting where training was resumed, beside what else the machine did."""
 
     @property
     def forwards(self) -> float:

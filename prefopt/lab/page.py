@@ -1,7 +1,7 @@
 """The laboratory's page: what a grid of outcomes says, as Markdown with pictures beside it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,31 @@ from prefopt.lab.sections import (
 )
 from prefopt.page.environment import page_environment
 
-PAGE = "lab.md"
-
 
 def write_page(
     outcomes: Sequence[Outcome],
     analysis: AnalysisConfig,
     directory: Path,
     *,
+    chosen: Mapping[str, int],
     title: str,
     model: str,
     run: str,
     made_by: str,
 ) -> list[Path]:
-    """Write lab.md and its pictures, lab-*.svg; returns their paths, the page first. Same outcomes, same bytes.
+    """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem; returns their paths, the page first.
+    Same outcomes, same bytes.
 
-    `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made the
-    outcomes. Pictures of an earlier page that this one does not have are removed. Raises InputError where outcomes
-    are of two grids.
+    `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's
+    run config, as commands name it; `made_by`: the command or version that made the outcomes.Pictures of its
+    own that the page to be replaced links to, and this one does not, are removed. Raises InputError where outcomes are
+    of two grids.
     """
-    files = page_files(
-        outcomes, analysis, _notes(directory / analysis.notes), title=title, model=model, run=run, made_by=made_by
-    )
+    notes, page = _text(directory / analysis.notes_file).strip("\n"), directory / analysis.file
+    files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in sorted(directory.glob("lab-*.svg")):
-        if stale.name not in files:
-            stale.unlink()
+    for stale in sorted(_linked(_text(page), analysis.stem) - _linked(files[page.name], analysis.stem)):
+        (directory / stale).unlink(missing_ok=True)
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
     return [directory / name for name in files]
@@ -63,13 +62,14 @@ def page_files(
     analysis: AnalysisConfig,
     notes: str,
     *,
+    chosen: Mapping[str, int],
     title: str,
     model: str,
     run: str,
     made_by: str,
 ) -> dict[str, str]:
     """Texts by file name, the page first."""
-    grid, tuned = Grid.of(outcomes), tunings(outcomes)
+    grid, tuned = Grid.of(outcomes), tunings(outcomes, chosen)
     methods = grid.shown(analysis)
     pictures: Pictures = {}
     cells = [one for seeds in grid.cells.values() for one in seeds.values()]
@@ -105,7 +105,7 @@ def page_files(
         "run_dir": RUN_DIR,
         "fence": _fence(commands),
     }
-    return {PAGE: _environment().get_template("lab.md.j2").render(values), **pictures}
+    return {analysis.file: _environment().get_template("lab.md.j2").render(values), **pictures}
 
 
 def _environment() -> jinja2.Environment:
@@ -120,7 +120,6 @@ def _environment() -> jinja2.Environment:
         "listed": wording.listed,
         "claimed": wording.claimed,
         "bound": wording.bound,
-        "served": wording.served,
         "reach": wording.reach,
         "by_seed": wording.by_seed,
         "line": lambda text: " ".join(str(text).split()),
@@ -149,8 +148,8 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
         " ties half. Held-out accuracy: share of unflipped held-out pairs whose winner the tuned model prefers more"
         " than the base does. Both are 1/2 for the base.",
         "In parentheses: 95% interval over seeds by Student's t. What is compared is paired by seed."
-        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; without an interval,"
-        " one seed, or seeds that all agree, leave no spread to judge by.",
+        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; where there"
+        " is no interval, there is one seed, or all seeds agree.",
     ]
     absent = [name for name in _asked_for(analysis) if name not in grid.methods]
     if absent:
@@ -175,8 +174,13 @@ def _asked_for(analysis: AnalysisConfig) -> list[str]:
     return list(dict.fromkeys((*(analysis.methods or main), *analysis.ablation, *families)))
 
 
-def _notes(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip("\n") if path.is_file() else ""
+def _linked(page: str, stem: str) -> set[str]:
+    """Pictures of the sections that a page links to, and none that only its notes name."""
+    return set(re.findall(rf"\]\(({stem}-(?:gain|u|ablation|cost)\b[a-z0-9-]*\.svg)\)", page))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _fence(commands: Sequence[str]) -> str:

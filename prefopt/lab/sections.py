@@ -7,7 +7,7 @@ from typing import Any
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.lab import pictures as draw
 from prefopt.lab.analysis.ablation import ablations
-from prefopt.lab.analysis.cost import FORWARDS, SECONDS, lengths, reached
+from prefopt.lab.analysis.cost import lengths, reached
 from prefopt.lab.analysis.detection import Detection, Doubted, detections
 from prefopt.lab.analysis.duels import Duel, against, all_duels
 from prefopt.lab.analysis.gain import gain_lines
@@ -26,7 +26,7 @@ def gain_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], pic
     for measure in MEASURES if grid.rated else ():
         lines = gain_lines(grid, methods, asked.reference, measure)
         if lines:
-            name = f"lab-gain-{measure.slug}.svg"
+            name = f"{asked.stem}-gain-{measure.slug}.svg"
             pictures[name] = draw.gain_picture(lines, measure.name)
             found.append({"measure": measure, "lines": lines, "picture": name})
     return found
@@ -56,7 +56,7 @@ def spread_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], p
         names = dict.fromkeys(name for one in spreads for name in one.methods)
         method = asked.adaptive if asked.adaptive in names else next(iter(names))
         own = [one for one in spreads if method in one.methods]
-        name = f"lab-u-{source}.svg"
+        name = f"{asked.stem}-u-{source}.svg"
         pictures[name] = draw.spread_picture(own)
         found.append({"source": source, "method": method, "picture": name, **_bins(own)})
     return found
@@ -69,7 +69,7 @@ def ablation_section(grid: Grid, asked: AnalysisConfig, pictures: Pictures) -> S
     found = [one for measure in MEASURES for one in ablations(grid, asked.ablation, measure)]
     found.sort(key=lambda one: grid.noises.index(one.noise))
     best = next((one.noise for one in found if one.whole), found[0].noise if found else None)
-    name = "lab-ablation.svg" if found else None
+    name = f"{asked.stem}-ablation.svg" if found else None
     if name:
         pictures[name] = draw.ablation_picture([one for one in found if one.noise == best])
     return {"ablations": found, "ablation_picture": name}
@@ -81,10 +81,9 @@ def cost_sections(grid: Grid, asked: AnalysisConfig, pictures: Pictures) -> list
     families = asked.families
     for noise in grid.noises if families else ():
         reach = [
-            {"measure": measure.name, "cost": cost.name, "found": one}
+            {"measure": measure.name, "found": one}
             for measure in (ACCURACY, WIN_RATE)
-            for cost in (FORWARDS, SECONDS)
-            for one in reached(grid, noise, families, measure, cost)
+            for one in reached(grid, noise, families, measure)
         ]
         if not reach:
             continue
@@ -93,7 +92,7 @@ def cost_sections(grid: Grid, asked: AnalysisConfig, pictures: Pictures) -> list
         rows = [
             {**vars(one), "win_rate": one.quality, "accuracy": accuracy.get(one.method)} for one in by_measure[WIN_RATE]
         ]
-        name = f"lab-cost-{len(found) + 1}.svg"
+        name = f"{asked.stem}-cost-{len(found) + 1}.svg"
         pictures[name] = draw.cost_picture([(measure.name, made) for measure, made in by_measure.items() if made])
         found.append({"noise": noise, "lengths": rows, "reached": reach, "picture": name})
     return found

@@ -4,12 +4,13 @@ A seed draws the data, the flips and the visits of all methods alike, so that th
 seed is free of what the seed did to both.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
+from prefopt.evaluation.significance import holm
 from prefopt.evaluation.statistics import Estimate, Floats
 
 LEVEL = 0.95
@@ -25,6 +26,20 @@ class Difference:
     estimate: Estimate
     p: float | None
     """Of the two-sided paired t test; None where there is no interval either."""
+    adjusted: float | None = None
+    """That p after Holm's correction over all differences of one table; None until `corrected`."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether chance is ruled out, the correction included; several seeds that all differ alike need no test."""
+        if all_equal(self.estimate):
+            return abs(self.estimate.value) > _NO_SPREAD
+        return self.adjusted is not None and self.adjusted < 1.0 - LEVEL
+
+
+def all_equal(found: Estimate) -> bool:
+    """Whether a figure has no interval because several seeds agree."""
+    return found.low is None and found.n > 1
 
 
 def mean(values: Seeded) -> Estimate | None:
@@ -59,6 +74,12 @@ def difference(first: Seeded, second: Seeded) -> Difference | None:
     if found.low is None:
         return Difference(found, None)
     return Difference(found, float(stats.ttest_1samp(_array(deltas), 0.0).pvalue))
+
+
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """The same differences, p corrected over all of them that have one."""
+    adjusted = iter(holm([one.p for one in found if one.p is not None]))
+    return [one if one.p is None else replace(one, adjusted=next(adjusted)) for one in found]
 
 
 def ratio(part: Seeded, whole: Seeded) -> Estimate | None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.claims import Claim, Kind
 from prefopt.lab.analysis.cost import Reached
-from prefopt.lab.analysis.gain import UNTRAINED
 from prefopt.lab.analysis.tuning import Tuned
 from prefopt.lab.grid import Noise
 from prefopt.page.formats import minus
@@ -62,13 +61,6 @@ def bound(claim: Claim) -> str:
     """The side and the bound of a claim."""
     shown = f"{100.0 * claim.bound:.0f}%" if claim.kind == "share" else f"{claim.bound:g}"
     return f"{claim.side} {shown}"
-
-
-def served(found: Estimate | None) -> str:
-    """Whether a group gains or loses, if that is clear."""
-    if found is None or found.low is None or found.high is None:
-        return ""
-    return ", gains" if found.low > UNTRAINED else ", loses" if found.high < UNTRAINED else ""
 
 
 def reach(found: Reached, seeds: int) -> str:

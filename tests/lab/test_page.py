@@ -3,6 +3,7 @@
 import random
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import pytest
 
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.lab.outcome import Outcome
-from prefopt.lab.page import PAGE, write_page
+from prefopt.lab.page import write_page
 from prefopt.lab.rerun import command
 from tests.kit import lab as kit
 
@@ -47,9 +48,18 @@ def whole() -> list[Outcome]:
     ]
 
 
-def written(outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED) -> list[Path]:
+def written(
+    outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED, chosen: Mapping[str, int] | None = None
+) -> list[Path]:
     return write_page(
-        outcomes, asked, directory, title="A lab", model="the embedded world", run="run.yaml", made_by="`prefopt lab`"
+        outcomes,
+        asked,
+        directory,
+        chosen=chosen or {},
+        title="A lab",
+        model="the embedded world",
+        run="run.yaml",
+        made_by="`prefopt lab`",
     )
 
 
@@ -62,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_every_question_has_its_section_and_every_picture_its_file(made: list[Path]) -> None:
     page, *pictures = made
     text = page.read_text()
-    assert page.name == PAGE
+    assert page.name == "lab.md"
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     assert sorted(re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)) == sorted(path.name for path in pictures)
     for path in pictures:
@@ -130,10 +140,50 @@ def test_notes_beside_the_page_outlive_it(tmp_path: Path) -> None:
 
 
 def test_pictures_that_the_page_no_longer_has_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("lab-gain-accuracy.svg", "nights.svg"):
-        (tmp_path / name).write_text("<svg/>")
+    written(kit.drawn(methods=["dpo"], noises=["clean", "flips-20"], seeds=range(2)), tmp_path)
+    assert (tmp_path / "lab-gain-accuracy.svg").exists()
+    strangers = {"lab-x.svg", "lab-gain-mine.svg", "nights.svg", "lab-notes.md"}
+    for name in strangers:
+        (tmp_path / name).write_text("![mine](lab-x.svg) and ![this](nights.svg)\n")
     left = written(kit.drawn(methods=["dpo"], noises=["tastes"]), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["nights.svg", *(path.name for path in left)])
+    assert {path.name for path in tmp_path.iterdir()} == strangers | {path.name for path in left}
+    (tmp_path / "lab-notes.md").write_text("Nothing of mine any more.\n")
+    written(kit.drawn(methods=["dpo"], noises=["tastes"]), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == strangers | {path.name for path in left}
+
+
+def test_laboratories_of_two_stems_share_a_directory(tmp_path: Path) -> None:
+    cells = kit.drawn(methods=["dpo"], noises=["clean", "flips-20"], seeds=range(2))
+    (tmp_path / "lab-notes.md").write_text("of the first")
+    first = {path: path.read_bytes() for path in written(cells, tmp_path)}
+    second = written(cells, tmp_path, AnalysisConfig(stem="lab-two"))
+    text = second[0].read_text()
+    assert second[0].name == "lab-two.md"
+    assert {path.name for path in second[1:]} == set(re.findall(r"\((lab-two-[^)]+\.svg)\)", text))
+    assert len(second) == len(first)
+    assert "of the first" not in text
+    written(kit.drawn(methods=["dpo"], noises=["tastes"]), tmp_path, AnalysisConfig(stem="lab-two"))
+    assert {path: path.read_bytes() for path in first} == first
+    assert not any(path.exists() for path in second[1:])
+
+
+def test_a_column_of_all_votes_stands_beside_groups_of_any_name(tmp_path: Path) -> None:
+    cells = [
+        kit.outcome("dpo", "tastes", seed, accuracy_by_group={"majority": 0.7, "minority": 0.4}) for seed in range(2)
+    ]
+    text = written(cells, tmp_path)[0].read_text()
+    assert "\n| method | all votes | majority | minority |\n" in text
+
+
+def test_the_candidate_that_the_grid_has_is_marked_and_none_of_a_method_that_is_still_tuned(tmp_path: Path) -> None:
+    cells = [
+        kit.outcome(method, "flips-20", 9, candidate=number, settings=[f"train.steps={number + 1}"])
+        for method in ("dpo", "ipo")
+        for number in range(3)
+    ]
+    text = written(cells, tmp_path, chosen={"dpo": 2})[0].read_text()
+    assert re.findall(r"^\| (\w+) \|.*\*\*chosen\*\* \|$", text, re.MULTILINE) == ["dpo"]
+    assert re.search(r"^\| dpo \|[^|]+\| 2 \|.*chosen", text, re.MULTILINE)
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from prefopt.evaluation.statistics import Estimate
-from prefopt.lab.statistics import difference, geometric_mean, mean, ratio
+from prefopt.lab.statistics import corrected, difference, geometric_mean, mean, ratio
 
 TRIALS = 2000
 NOMINAL = (0.93, 0.97)
@@ -87,6 +87,28 @@ def test_without_spread_there_is_no_interval_and_no_p() -> None:
     found = difference({0: 0.5, 1: 0.6}, {0: 0.4, 1: 0.5})
     assert found is not None
     assert (found.estimate.low, found.p) == (None, None)
+
+
+def test_a_difference_is_decided_by_the_corrected_test_or_by_seeds_that_all_agree() -> None:
+    base = {0: 0.5, 1: 0.6, 2: 0.7}
+    same, none, one, clear, unclear = (
+        difference({seed: base[seed] + more for seed, more in enumerate(added)}, base)
+        for added in ([0.1] * 3, [0.0] * 3, [0.1], [0.10, 0.11, 0.12], [0.1, 0.3, -0.2])
+    )
+    found = [made for made in (same, none, one, clear, unclear) if made]
+    assert [made.decided for made in found] == [True, False, False, False, False]
+    assert [made.decided for made in corrected(found)] == [True, False, False, True, False]
+    assert [made.adjusted is None for made in corrected(found)] == [True, True, True, False, False]
+
+
+def test_a_correction_counts_what_was_tested() -> None:
+    clear = difference({0: 0.10, 1: 0.11, 2: 0.12}, dict.fromkeys(range(3), 0.0))
+    assert clear is not None
+    assert clear.p is not None
+    same = difference(dict.fromkeys(range(3), 0.1), dict.fromkeys(range(3), 0.0))
+    assert same is not None
+    (first, _, _, _) = corrected([clear, same, clear, clear])
+    assert first.adjusted == pytest.approx(3 * clear.p)
 
 
 def test_a_whole_that_may_be_nothing_has_no_shares() -> None:

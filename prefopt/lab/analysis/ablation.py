@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from prefopt.evaluation.significance import holm
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Measure, Noise
-from prefopt.lab.statistics import Difference, difference, mean
+from prefopt.lab.statistics import Difference, corrected, difference, mean
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,8 @@ class Step:
     method: str
     figure: Estimate | None
     added: Difference | None
-    """To the method before, paired by seed; None for the first, and where either has no cells."""
-    adjusted: float | None
-    """p of what is added, after Holm's correction over the steps."""
+    """To the method before, paired by seed, p corrected over the steps; None for the first, and where either has no
+    cells."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,13 @@ def ablations(grid: Grid, names: Sequence[str], measure: Measure) -> list[Ablati
 
 def _ablation(grid: Grid, noise: Noise, names: Sequence[str], measure: Measure) -> Ablation:
     values = [grid.values(name, noise, measure.of) for name in names]
-    added = [None, *(difference(now, before) for before, now in pairwise(values))]
-    adjusted = iter(holm([one.p for one in added if one and one.p is not None]))
+    added = [difference(now, before) for before, now in pairwise(values)]
+    tested = iter(corrected([one for one in added if one]))
     return Ablation(
         noise=noise,
         measure=measure,
         steps=[
-            Step(name, mean(found), more, next(adjusted) if more and more.p is not None else None)
-            for name, found, more in zip(names, values, added, strict=True)
+            Step(name, mean(found), next(tested) if more else None)
+            for name, found, more in zip(names, values, [None, *added], strict=True)
         ],
     )

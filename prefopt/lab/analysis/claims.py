@@ -1,4 +1,6 @@
-"""Published claims, decided by intervals: a claim holds where its whole interval lies on its side of the bound."""
+"""Published claims. One about two methods goes by the corrected test of the table that compares them; any other holds
+where its whole interval lies on its side of the bound. Several seeds that all agree have no interval: their figure is
+taken as it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +9,13 @@ from typing import Literal
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.ablation import ablations
-from prefopt.lab.analysis.cost import FORWARDS, lead_at, reached
+from prefopt.lab.analysis.cost import lead_at, reached
 from prefopt.lab.analysis.detection import detections
+from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
 from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
 from prefopt.lab.outcome import ONLINE
-from prefopt.lab.statistics import difference
+from prefopt.lab.statistics import Difference, all_equal
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Side = Literal["at least", "at most", "above"]
@@ -37,13 +40,21 @@ class Claim:
     measured: Estimate | None
     lacking: str = NO_CELLS
     """Why there is no figure, where there is none."""
+    compares: bool = False
+    """Whether it is about which of two methods is better, so that a test decides it."""
+    tested: Difference | None = None
+    """That test's, as the table of the two methods has it; None without cells."""
 
     @property
     def verdict(self) -> Verdict:
-        """By the interval alone; without one nothing is decided."""
-        if self.measured is None or self.measured.low is None or self.measured.high is None:
+        """By the test where two methods are compared, else by the interval; one seed decides nothing."""
+        if self.measured is None or (self.compares and not (self.tested and self.tested.decided)):
             return "not decided"
         low, high, bound = self.measured.low, self.measured.high, self.bound
+        if all_equal(self.measured):
+            low = high = self.measured.value
+        if low is None or high is None:
+            return "not decided"
         if self.side == "at most":
             low, high, bound = -high, -low, -bound
         if low > bound or (low == bound and self.side != "above"):
@@ -52,14 +63,16 @@ class Claim:
 
     @property
     def why(self) -> str:
-        """What keeps it from being decided; empty where it is."""
-        if self.verdict != "not decided":
-            return ""
+        """What keeps it from being decided, or decides it without an interval; else empty."""
         if self.measured is None:
             return self.lacking
-        if self.measured.low is not None:
-            return "the bound lies in the interval"
-        return "one seed" if self.measured.n == 1 else "seeds show no spread"
+        if all_equal(self.measured):
+            return f"all {self.measured.n} seeds equal"
+        if self.verdict != "not decided":
+            return ""
+        if self.tested and self.tested.adjusted is not None:
+            return f"p {self.tested.adjusted:.2g} after Holm's correction"
+        return "one seed" if self.measured.low is None else "the bound lies in the interval"
 
 
 def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
@@ -89,21 +102,21 @@ def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     found = detections(grid, [asked.adaptive])
     doubted = next((one.flipped for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
     bound, u = asked.claims.auroc, f"the online u of {asked.adaptive}"
-    auroc, rise = (doubted.auroc, doubted.rise_by_seed) if doubted else (None, None)
+    auroc, rise, without = (doubted.auroc, doubted.rise_by_seed, doubted.without) if doubted else (None, None, "")
     yield Claim(ADAPTIVE, f"{u} finds flipped labels at {rate} flips", "AUROC", "at least", bound, "figure", auroc)
     told = f"the share of flipped labels rises with {u} at {rate} flips"
-    yield Claim(ADAPTIVE, told, "Spearman's correlation over bins", "above", 0.0, "figure", rise)
+    by, lacking = f"Spearman's correlation over bins{without}", "no seed has enough bins" if without else NO_CELLS
+    yield Claim(ADAPTIVE, told, by, "above", 0.0, "figure", rise, lacking)
 
 
 def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     noise, rate = grid.flips(asked.claims.vote_rate), _percent(asked.claims.vote_rate)
+    others = dict.fromkeys((*grid.shown(asked), asked.majority_vote))
     for measure in MEASURES:
-        found = difference(
-            grid.values(asked.adaptive, noise, measure.of), grid.values(asked.majority_vote, noise, measure.of)
-        )
+        duels = against(grid, asked.adaptive, list(others), measure)
+        own = (one.difference for one in duels if (one.second, one.noise) == (asked.majority_vote, noise))
         told = f"{asked.adaptive} beats {asked.majority_vote} at {rate} flips"
-        by = f"difference in {measure.name}"
-        yield Claim(ADAPTIVE, told, by, "above", 0.0, "difference", found.estimate if found else None)
+        yield _better(ADAPTIVE, told, f"difference in {measure.name}", next(own, None))
 
 
 def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
@@ -113,11 +126,11 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     share = _percent(asked.claims.work)
     for family in others:
         noise = _work_noise(grid, asked, family)
-        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, FORWARDS, asked.claims.work)
+        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, asked.claims.work)
         yield Claim(
             SMPO,
             f"{family} is as good as {first} after {share} of its UNet work",
-            f"held-out accuracy there, minus {first}'s at its end",
+            f"held-out accuracy there, minus {first}'s at its end" + (f", at {noise.name}" if noise else ""),
             "at least",
             0.0,
             "difference",
@@ -129,7 +142,7 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 def _work_noise(grid: Grid, asked: AnalysisConfig, family: str) -> Noise | None:
     """The first noise, clean labels before others, at which the family can be compared."""
     for noise in grid.noises:
-        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY, FORWARDS)):
+        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY)):
             return noise
     return None
 
@@ -142,7 +155,12 @@ def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
             added = chosen.steps[place].added if chosen else None
             told = f"{name} is better than {before}"
             by = f"difference in {measure.name}" + (f" at {chosen.noise.name}" if chosen else "")
-            yield Claim(SMPO, told, by, "above", 0.0, "difference", added.estimate if added else None)
+            yield _better(SMPO, told, by, added)
+
+
+def _better(source: str, told: str, by: str, found: Difference | None) -> Claim:
+    measured = found.estimate if found else None
+    return Claim(source, told, by, "above", 0.0, "difference", measured, compares=True, tested=found)
 
 
 def _percent(share: float) -> str:

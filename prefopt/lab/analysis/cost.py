@@ -1,10 +1,13 @@
 """What quality costs: methods in several lengths of training, and where one reaches another's end.
 
-Between two lengths quality is taken to be linear in cost. Nothing is said below the shortest length that was run, so
-that a method that is good enough there has a cost of at most that.
+Cost is in UNet forwards, which follow from the config. Time by the clock is no cost: what one cell stores others read,
+cells run side by side, and a cell that was resumed knows its last sitting alone. A seed counts for a family only with
+all of its lengths, so that every point of a curve is a mean over the same seeds. Between two lengths quality is taken
+to be linear in cost. Nothing is said below the shortest length that was run, so that a method that is good enough there
+has a cost of at most that.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,28 +16,16 @@ import numpy as np
 
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Measure, Noise
-from prefopt.lab.outcome import Outcome
-from prefopt.lab.statistics import Difference, Seeded, difference, geometric_mean, mean
+from prefopt.lab.statistics import Difference, difference, geometric_mean, mean
 
 Families = Mapping[str, Sequence[str]]
-
-
-class CostMeasure(NamedTuple):
-    """A way to count what a cell took, score stage and training together."""
-
-    slug: str
-    name: str
-    of: Callable[[Outcome], float]
-
-
-FORWARDS = CostMeasure("forwards", "UNet forwards", lambda outcome: outcome.cost.forwards)
-SECONDS = CostMeasure("seconds", "seconds", lambda outcome: outcome.cost.score_seconds + outcome.cost.train_seconds)
 
 
 class Spot(NamedTuple):
     """A length of training of one seed."""
 
     cost: float
+    """UNet forwards of score and training."""
     quality: float
 
 
@@ -45,7 +36,7 @@ class Length:
     family: str
     method: str
     forwards: Estimate
-    seconds: Estimate
+    train_seconds: Estimate
     quality: Estimate
 
 
@@ -69,28 +60,31 @@ class Reached:
 
 
 def lengths(grid: Grid, noise: Noise, families: Families, measure: Measure) -> list[Length]:
-    """Every length that has cells, as the config lists them."""
+    """Those of families with a seed that has all of them, as the config lists them."""
     found = []
     for family, methods in families.items():
-        for method in methods:
-            quality = mean(grid.values(method, noise, measure.of))
-            forwards, seconds = (mean(grid.values(method, noise, one.of)) for one in (FORWARDS, SECONDS))
-            if quality and forwards and seconds:
+        seeds = _whole_seeds(grid, noise, methods, measure)
+        for method in methods if seeds else ():
+            own = {seed: grid.at(method, noise)[seed] for seed in seeds}
+            forwards = mean({seed: one.cost.forwards for seed, one in own.items()})
+            seconds = mean({seed: one.cost.train_seconds for seed, one in own.items()})
+            quality = mean({seed: grid.values(method, noise, measure.of)[seed] for seed in seeds})
+            if forwards and seconds and quality:
                 found.append(Length(family, method, forwards, seconds, quality))
     return found
 
 
-def reached(grid: Grid, noise: Noise, families: Families, measure: Measure, cost: CostMeasure) -> list[Reached]:
+def reached(grid: Grid, noise: Noise, families: Families, measure: Measure) -> list[Reached]:
     """For each family but the first, those with seeds that can be compared."""
     (_, first), *others = families.items()
-    ends = _spots(grid, noise, first[-1:], measure, cost)
+    ends = _ends(grid, noise, first, measure)
     found = []
     for family, methods in others:
-        curves = _spots(grid, noise, methods, measure, cost)
-        at = {seed: crossing(curves[seed], ends[seed][0].quality) for seed in sorted(curves.keys() & ends.keys())}
+        curves = _curves(grid, noise, methods, measure)
+        at = {seed: crossing(curves[seed], ends[seed].quality) for seed in sorted(curves.keys() & ends.keys())}
         if not at:
             continue
-        shares = {seed: None if c is None else c / ends[seed][0].cost for seed, c in at.items()}
+        shares = {seed: None if c is None else c / ends[seed].cost for seed, c in at.items()}
         known = {seed: share for seed, share in shares.items() if share is not None}
         found.append(
             Reached(
@@ -105,24 +99,23 @@ def reached(grid: Grid, noise: Noise, families: Families, measure: Measure, cost
 
 
 def lead_at(
-    grid: Grid, noise: Noise, families: Families, family: str, measure: Measure, cost: CostMeasure, share: float
+    grid: Grid, noise: Noise, families: Families, family: str, measure: Measure, share: float
 ) -> Difference | None:
     """A family's quality at a share of the first one's whole cost, minus the first one's final quality, by seed.
 
     None unless lengths were run on both sides of that cost, or the longest of all costs less.
     """
     first = next(iter(families.values()))
-    ends = _spots(grid, noise, first[-1:], measure, cost)
-    curves = _spots(grid, noise, families[family], measure, cost)
+    ends = _ends(grid, noise, first, measure)
+    curves = _curves(grid, noise, families[family], measure)
     here: dict[int, float] = {}
     for seed in curves.keys() & ends.keys():
-        cost_there = share * ends[seed][0].cost
+        cost_there = share * ends[seed].cost
         if curves[seed][0].cost <= cost_there:
             here[seed] = float(
                 np.interp(cost_there, [spot.cost for spot in curves[seed]], [spot.quality for spot in curves[seed]])
             )
-    final: Seeded = {seed: spots[0].quality for seed, spots in ends.items()}
-    return difference(here, final)
+    return difference(here, {seed: end.quality for seed, end in ends.items()})
 
 
 def crossing(curve: Sequence[Spot], target: float) -> float | None:
@@ -136,12 +129,23 @@ def crossing(curve: Sequence[Spot], target: float) -> float | None:
     return None
 
 
-def _spots(
-    grid: Grid, noise: Noise, methods: Sequence[str], measure: Measure, cost: CostMeasure
-) -> dict[int, list[Spot]]:
-    """By seed, by rising cost."""
-    found: dict[int, list[Spot]] = {}
-    for method in methods:
-        for seed, quality in grid.values(method, noise, measure.of).items():
-            found.setdefault(seed, []).append(Spot(cost.of(grid.at(method, noise)[seed]), quality))
-    return {seed: sorted(spots) for seed, spots in found.items()}
+def _curves(grid: Grid, noise: Noise, methods: Sequence[str], measure: Measure) -> dict[int, list[Spot]]:
+    """A family's lengths by seed, by rising cost."""
+    seeds = _whole_seeds(grid, noise, methods, measure)
+    return {seed: sorted(_spot(grid, noise, method, seed, measure) for method in methods) for seed in seeds}
+
+
+def _ends(grid: Grid, noise: Noise, methods: Sequence[str], measure: Measure) -> dict[int, Spot]:
+    """A family's longest training by seed."""
+    return {
+        seed: _spot(grid, noise, methods[-1], seed, measure) for seed in _whole_seeds(grid, noise, methods, measure)
+    }
+
+
+def _spot(grid: Grid, noise: Noise, method: str, seed: int, measure: Measure) -> Spot:
+    return Spot(grid.at(method, noise)[seed].cost.forwards, grid.values(method, noise, measure.of)[seed])
+
+
+def _whole_seeds(grid: Grid, noise: Noise, methods: Sequence[str], measure: Measure) -> list[int]:
+    """Seeds that have the measure at every length."""
+    return sorted(set.intersection(*(set(grid.values(method, noise, measure.of)) for method in methods)))

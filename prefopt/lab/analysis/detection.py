@@ -30,6 +30,14 @@ class Doubted:
     """Spearman's correlation of u and share over the bins of all seeds together; None for fewer than three bins."""
     rise_by_seed: Estimate | None
     """The same made for each seed."""
+    unranked: tuple[int, ...]
+    """Seeds with fewer than three bins to rank, which `rise_by_seed` leaves out."""
+
+    @property
+    def without(self) -> str:
+        """Those seeds in words; empty for none."""
+        plural = "s" if len(self.unranked) > 1 else ""
+        return f", without seed{plural} {', '.join(map(str, self.unranked))}" if self.unranked else ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ def _doubted(labels: Mapping[int, Counts], doubtful: Mapping[int, Counts], auroc
         auroc=auroc,
         rise=_rise(sum(known.values(), np.zeros(BINS, dtype=np.int64)), total),
         rise_by_seed=mean({seed: rise for seed, rise in rises.items() if rise is not None}),
+        unranked=tuple(seed for seed, rise in sorted(rises.items()) if rise is None),
     )
 
 

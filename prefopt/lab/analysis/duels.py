@@ -1,12 +1,11 @@
 """Methods against each other at the same noise, paired by seed, p values corrected for how many are compared."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
-from prefopt.evaluation.significance import holm
 from prefopt.lab.grid import Grid, Measure, Noise
-from prefopt.lab.statistics import LEVEL, Difference, difference
+from prefopt.lab.statistics import Difference, corrected, difference
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,7 @@ class Duel:
     first: str
     second: str
     difference: Difference
-    adjusted: float | None = None
-    """p after Holm's correction over all duels of one table; None where there is no p."""
-
-    @property
-    def decided(self) -> bool:
-        """Whether chance is ruled out, the correction included."""
-        return self.adjusted is not None and self.adjusted < 1.0 - LEVEL
+    """Its p is corrected over all duels of one table."""
 
 
 def against(grid: Grid, champion: str, others: Sequence[str], measure: Measure) -> list[Duel]:
@@ -36,18 +29,12 @@ def all_duels(grid: Grid, methods: Sequence[str], measure: Measure) -> list[Duel
     return _duels(grid, combinations(methods, 2), measure)
 
 
-def corrected(duels: Sequence[Duel]) -> list[Duel]:
-    """The same duels, p corrected over all of them that have one."""
-    known = [duel.difference.p for duel in duels if duel.difference.p is not None]
-    adjusted = iter(holm(known))
-    return [duel if duel.difference.p is None else replace(duel, adjusted=next(adjusted)) for duel in duels]
-
-
 def _duels(grid: Grid, pairs: Iterable[tuple[str, str]], measure: Measure) -> list[Duel]:
     found = [
-        Duel(noise, first, second, made)
+        (noise, first, second, made)
         for first, second in pairs
         for noise in grid.noises
         if (made := difference(grid.values(first, noise, measure.of), grid.values(second, noise, measure.of)))
     ]
-    return corrected(found)
+    tested = corrected([made for *_, made in found])
+    return [Duel(noise, first, second, one) for (noise, first, second, _), one in zip(found, tested, strict=True)]

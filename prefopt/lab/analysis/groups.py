@@ -1,12 +1,24 @@
 """Noise that comes from people: how methods serve the groups of annotators that disagree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from prefopt.evaluation.statistics import Estimate
+from prefopt.lab.analysis.gain import UNTRAINED
 from prefopt.lab.grid import ACCURACY, Grid, Noise
 from prefopt.lab.outcome import Outcome
-from prefopt.lab.statistics import Difference, difference, mean
+from prefopt.lab.statistics import Difference, Seeded, corrected, difference, mean
+
+
+@dataclass(frozen=True)
+class Group:
+    """Of annotators, by one method."""
+
+    accuracy: Estimate
+    """Held out, on the group's own votes."""
+    moved: Literal["gains", "loses", ""]
+    """From the base's 1/2, where chance is ruled out: p corrected over all methods and groups of the table."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +29,7 @@ class Served:
     win_rates: list[Estimate | None]
     """By reward."""
     accuracy: Estimate | None
-    by_group: list[Estimate | None]
-    """Held-out accuracy on each group's own votes."""
+    by_group: list[Group | None]
     over_reference: list[Difference | None]
     """By group, from the reference method; None for itself."""
 
@@ -44,12 +55,13 @@ def _table(grid: Grid, noise: Noise, methods: Sequence[str], reference: str) -> 
     outcomes = [one for method in present for one in grid.at(method, noise).values()]
     rewards = list(dict.fromkeys(name for one in outcomes for name in one.win_rates))
     groups = sorted({name for one in outcomes for name in one.accuracy_by_group})
+    served = _served({(method, name): _group(grid, method, noise, name) for method in present for name in groups})
     rows = [
         Served(
             method=method,
             win_rates=[mean(_reward(grid, method, noise, name)) for name in rewards],
             accuracy=mean(grid.values(method, noise, ACCURACY.of)),
-            by_group=[mean(_group(grid, method, noise, name)) for name in groups],
+            by_group=[served.get((method, name)) for name in groups],
             over_reference=[
                 None
                 if method == reference
@@ -60,6 +72,24 @@ def _table(grid: Grid, noise: Noise, methods: Sequence[str], reference: str) -> 
         for method in present
     ]
     return GroupTable(noise, rewards, groups, rows)
+
+
+def _served(accuracies: Mapping[tuple[str, str], Seeded]) -> dict[tuple[str, str], Group]:
+    """By method and group, those with cells."""
+    leads = {key: difference(own, dict.fromkeys(own, UNTRAINED)) for key, own in accuracies.items()}
+    known = {key: lead for key, lead in leads.items() if lead}
+    found = {}
+    for key, lead in zip(known, corrected(list(known.values())), strict=True):
+        accuracy = mean(accuracies[key])
+        assert accuracy is not None, "a group with a lead has seeds"
+        found[key] = Group(accuracy, _moved(lead))
+    return found
+
+
+def _moved(lead: Difference) -> Literal["gains", "loses", ""]:
+    if not lead.decided:
+        return ""
+    return "gains" if lead.estimate.value > 0.0 else "loses"
 
 
 def _reward(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:

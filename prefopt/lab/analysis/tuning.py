@@ -1,6 +1,6 @@
 """Which settings each method was given, and that no method was given more tries than another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prefopt.evaluation.statistics import Estimate
@@ -27,16 +27,17 @@ class Tuned:
     method: str
     noise: str
     candidates: list[Candidate]
-    chosen: int
-    """Number of the candidate with the highest win rate, the first of equal ones."""
+    chosen: int | None
+    """Number of the candidate that the grid's cells have; None while the method is being tuned."""
 
 
-def tunings(outcomes: Iterable[Outcome]) -> list[Tuned]:
-    """By method and noise, from the tuning cells among the outcomes."""
+def tunings(outcomes: Iterable[Outcome], chosen: Mapping[str, int]) -> list[Tuned]:
+    """By method and noise, from the tuning cells among the outcomes; `chosen`: the candidate of each method that is
+    tuned (prefopt.lab.cells.chosen_candidates)."""
     found: dict[tuple[str, str], list[Outcome]] = {}
     for one in sorted((one for one in outcomes if one.candidate is not None), key=lambda one: one.seed):
         found.setdefault((one.method, one.noise), []).append(one)
-    return [_tuned(method, noise, tried) for (method, noise), tried in sorted(found.items())]
+    return [_tuned(method, noise, tried, chosen.get(method)) for (method, noise), tried in sorted(found.items())]
 
 
 def equally_tuned(found: Iterable[Tuned]) -> bool:
@@ -44,13 +45,11 @@ def equally_tuned(found: Iterable[Tuned]) -> bool:
     return len({tuple(one.win_rate.n for one in tuned.candidates) for tuned in found}) <= 1
 
 
-def _tuned(method: str, noise: str, tried: list[Outcome]) -> Tuned:
+def _tuned(method: str, noise: str, tried: list[Outcome], chosen: int | None) -> Tuned:
     numbers = sorted({one.candidate for one in tried if one.candidate is not None})
     by_number = {number: {one.seed: one for one in tried if one.candidate == number} for number in numbers}
     shared = set.intersection(*(set(_told(by_number[number])) for number in numbers))
-    candidates = [_candidate(number, seeds, shared) for number, seeds in by_number.items()]
-    best = max(candidates, key=lambda one: one.win_rate.value)
-    return Tuned(method, noise, candidates, best.number)
+    return Tuned(method, noise, [_candidate(number, seeds, shared) for number, seeds in by_number.items()], chosen)
 
 
 def _candidate(number: int, seeds: dict[int, Outcome], shared: set[str]) -> Candidate:

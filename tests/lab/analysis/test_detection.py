@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prefopt.lab.analysis.detection import auroc_flipped, detections
+from prefopt.lab.analysis.detection import LEAST, auroc_flipped, detections
 from prefopt.lab.grid import Grid
 from prefopt.lab.outcome import BINS, OFFLINE, ONLINE, Detected
 from tests.kit import lab as kit
@@ -58,6 +58,15 @@ def test_bins_of_few_labels_take_no_part_in_the_rank_correlation() -> None:
     doubted = detections(cells(found), ["adaptive_dpo"])[0].flipped
     assert doubted is not None
     assert doubted.rise == pytest.approx(1.0)
+
+
+def test_a_seed_with_too_few_bins_is_named() -> None:
+    grid = cells(flat(100, 10), flat(LEAST - 1, 3), flat(100, 10))
+    doubted = detections(grid, ["adaptive_dpo"])[0].flipped
+    assert doubted is not None
+    assert doubted.rise_by_seed is not None
+    assert doubted.rise_by_seed.n == 2
+    assert (doubted.unranked, doubted.without) == ((1,), ", without seed 1")
 
 
 def test_methods_that_share_a_u_share_a_row() -> None:

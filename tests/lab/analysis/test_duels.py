@@ -13,7 +13,7 @@ def test_a_known_lead_is_found_and_its_sign_is_the_firsts() -> None:
     (duel,) = against(grid, "adaptive_dpo", ["adaptive_dpo", "dpo", "absent"], WIN_RATE)
     truth = kit.usual("adaptive_dpo", "flips-30") - kit.usual("dpo", "flips-30")
     assert duel.difference.estimate.value == pytest.approx(truth, abs=0.01)
-    assert duel.decided
+    assert duel.difference.decided
 
 
 def test_every_pair_meets_once_at_every_noise() -> None:
@@ -26,7 +26,7 @@ def test_the_correction_counts_all_duels_of_the_table() -> None:
     duels = all_duels(grid, grid.methods, WIN_RATE)
     smallest = min(duels, key=lambda duel: duel.difference.p or 0.0)
     assert smallest.difference.p is not None
-    assert smallest.adjusted == pytest.approx(20 * smallest.difference.p)
+    assert smallest.difference.adjusted == pytest.approx(20 * smallest.difference.p)
 
 
 def test_equal_methods_are_rarely_told_apart_in_a_whole_table() -> None:
@@ -36,7 +36,7 @@ def test_equal_methods_are_rarely_told_apart_in_a_whole_table() -> None:
     names, wrong = ["a", "b", "c", "d"], 0
     for entropy in range(40):
         cells = kit.drawn(one_level, methods=names, noises=["clean"], seeds=range(4), own=0.01, entropy=entropy)
-        wrong += any(duel.decided for duel in all_duels(Grid.of(cells), names, WIN_RATE))
+        wrong += any(duel.difference.decided for duel in all_duels(Grid.of(cells), names, WIN_RATE))
     assert wrong <= 6
 
 
@@ -44,5 +44,5 @@ def test_one_seed_decides_nothing() -> None:
     grid = Grid.of(kit.drawn(seeds=[0]))
     duels = all_duels(grid, grid.methods, WIN_RATE)
     assert duels
-    assert not any(duel.decided or duel.adjusted for duel in duels)
+    assert not any(duel.difference.decided or duel.difference.adjusted for duel in duels)
     assert np.isfinite([duel.difference.estimate.value for duel in duels]).all()

@@ -36,7 +36,37 @@ def test_a_group_that_a_seed_lacks_is_averaged_over_the_others() -> None:
     grid = Grid.of([with_group, kit.outcome("dpo", "tastes", 1)])
     (found,) = group_tables(grid, ["dpo"], "dpo")[0].rows[0].by_group
     assert found is not None
-    assert (found.value, found.n) == (0.6, 1)
+    assert (found.accuracy.value, found.accuracy.n, found.moved) == (0.6, 1, "")
+
+
+def test_groups_that_gain_and_lose_are_told_in_words() -> None:
+    (table,) = group_tables(Grid.of(kit.drawn()), list(kit.GAINS), "dpo")
+    assert [[found.moved for found in row.by_group if found] for row in table.rows] == [["loses", "gains"]] * 5
+
+
+def test_a_gain_that_one_test_shows_is_not_told_among_many() -> None:
+    """p is 0.046: enough alone, not after the correction over nine other groups."""
+    accuracies = (0.51, 0.52, 0.54, 0.55)
+    others = {f"group {number}": 0.5 for number in range(9)}
+
+    def told(more: dict[str, float]) -> str:
+        cells = [
+            kit.outcome(
+                "dpo",
+                "tastes",
+                seed,
+                accuracy_by_group={"classic": accuracy}
+                | {name: value + 0.01 * (-1) ** seed for name, value in more.items()},
+            )
+            for seed, accuracy in enumerate(accuracies)
+        ]
+        (row,) = group_tables(Grid.of(cells), ["dpo"], "dpo")[0].rows
+        found = row.by_group[0]
+        assert found is not None
+        return found.moved
+
+    assert told({}) == "gains"
+    assert told(others) == ""
 
 
 def test_flips_alone_have_no_table() -> None:
