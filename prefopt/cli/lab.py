@@ -3,15 +3,19 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prefopt.cli.common import AsJson, Debug, Overrides, RayAddress, RunDir, engine, print_json
 from prefopt.config import load_config
-from prefopt.config.lab import load_lab
+from prefopt.config.lab import LabConfig, load_lab
+from prefopt.config.root import ModelConfig
 from prefopt.console import Reporter
 from prefopt.errors import WorkerError
+
+if TYPE_CHECKING:
+    from prefopt.lab.lab import Sitting
 
 LabPath = Annotated[str, typer.Argument(metavar="CONFIG", help="A laboratory's YAML config; see examples/lab_*.yaml.")]
 
@@ -33,8 +37,6 @@ def lab(
 ) -> None:
     """Run a grid of objectives, label noises and seeds, or what is left of it, and compare what they gave."""
     from prefopt.lab.lab import Lab
-    from prefopt.lab.page import write_page
-    from prefopt.models.identity import model_digest
 
     tree = load_lab(config, set_ or [])
     address = [f"cluster.address={ray_address}"] if ray_address else []
@@ -45,28 +47,36 @@ def lab(
     with Reporter() as reporter, engine(run, debug) as start:
         reporter.begin("lab")
         sitting = Lab(tree, place, reporter).run(budget, start)
-    shown = page or (Path(place) if "://" not in place else None)
-    if sitting.found and shown:
-        write_page(
-            list(sitting.found.values()),
-            tree.page,
-            shown,
-            chosen=sitting.chosen,
-            title=f"The laboratory {tree.name}",
-            model=f"{run.model.path} (digest {model_digest(run.model)[:12]})",
-            run=os.path.relpath(tree.run),
-            made_by=shlex.join(["prefopt", "lab", config, *(part for one in set_ or [] for part in ("--set", one))]),
-        )
+    directory = page or (Path(place) if "://" not in place else None)
+    written: Path | None = None
+    if sitting.found and directory:
+        command = ["prefopt", "lab", config, *(part for one in set_ or [] for part in ("--set", one))]
+        written = _write(tree, run.model, sitting, directory, shlex.join(command))
     if json_:
         told = {"cells": sitting.cells, "done": len(sitting.found), "failed": len(sitting.failed)}
-        print_json(
-            {**told, "chosen": sitting.chosen, "page": str(shown / tree.page.file) if sitting.found and shown else None}
-        )
+        print_json({**told, "chosen": sitting.chosen, "page": str(written) if written else None})
     else:
-        told_page = f" Page: {shown / tree.page.file}" if sitting.found and shown else ""
+        told_page = f" Page: {written}" if written else ""
         typer.echo(f"{len(sitting.found)} of {sitting.cells} cells are done.{told_page}")
     if sitting.failed:
         raise WorkerError(
             f"{len(sitting.failed)} cells failed, as told above; all others are kept. Run the same command again when"
             " their cause is mended."
         )
+
+
+def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: Path, made_by: str) -> Path:
+    from prefopt.lab.page import write_page
+    from prefopt.models.identity import model_digest
+
+    page, *_ = write_page(
+        list(sitting.found.values()),
+        tree.page,
+        directory,
+        chosen=sitting.chosen,
+        title=f"The laboratory {tree.name}",
+        model=f"{model.path} (digest {model_digest(model)[:12]})",
+        run=os.path.relpath(tree.run),
+        made_by=made_by,
+    )
+    return page

@@ -177,6 +177,7 @@ def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None
         sit(tmp_path, workers=99)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_no_cell_with_it(tmp_path: Path) -> None:
     methods = {"dpo": {"set": {"train.objective": {"name": "dpo"}, "score.panel": None, "train.steps": 60}}}
     killed = threading.Event()
