@@ -26,7 +26,8 @@ class MethodConfig(Branch):
     tune: Candidates | None = None
     """By default `tuning.candidates`."""
     like: str | None = None
-    """Another method, whose chosen settings this one takes untuned: for ablations, which change one thing."""
+    """Another method, whose chosen settings this one takes untuned, but for those that it sets itself: for ablations,
+    which change one thing."""
 
 
 class TuningConfig(Branch):

@@ -100,7 +100,9 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(lab: LabConfig, method: str, noise: str, seed: int, chosen: Settings, candidate: int | None) -> Cell:
-    settings = {**dict.fromkeys(lab.seeded, seed), **lab.noises[noise], **lab.methods[method].set, **chosen}
+    own = lab.methods[method].set
+    taken = {key: value for key, value in chosen.items() if key not in own}
+    settings = {**dict.fromkeys(lab.seeded, seed), **lab.noises[noise], **own, **taken}
     rate = flip_rate(lab.noises[noise])
     return Cell(method, noise, rate, seed, candidate, tuple(as_overrides(settings)))
 

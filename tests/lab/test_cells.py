@@ -72,6 +72,14 @@ def test_the_grid_waits_for_what_is_chosen_on_validation(tmp_path: Path) -> None
     assert list(grid_cells(config, found)) == []
 
 
+def test_what_a_method_sets_itself_stands(tmp_path: Path) -> None:
+    longer = {"set": {"train.objective": {"name": "dpo"}, "train.steps": 9}, "like": "dpo"}
+    config = loaded(tmp_path, tuning=TUNING, methods={"dpo": METHODS["dpo"], "dpo-9": longer})
+    found = {cell: outcome(cell) for cell in tuning_cells(config)}
+    steps = {cell.method: load_config(config.run, cell.settings).train.steps for cell in grid_cells(config, found)}
+    assert steps == {"dpo": 1, "dpo-9": 9}
+
+
 def test_cells_differ_in_what_they_are_named_for(tmp_path: Path) -> None:
     config = loaded(tmp_path, seeds=[3, 4])
     cells = list(grid_cells(config, {}))
