@@ -43,9 +43,9 @@ def write_page(
     Same outcomes, same bytes.
 
     `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's
-    run config, as commands name it; `made_by`: the command or version that made the outcomes.Pictures of its
-    own that the page to be replaced links to, and this one does not, are removed. Raises InputError where outcomes are
-    of two grids.
+    run config, as commands name it; `made_by`: the command or version that made the outcomes. Pictures of its own
+    that the page to be replaced links to, and this one does not, are removed. Raises InputError where outcomes are of
+    two grids.
     """
     notes, page = _text(directory / analysis.notes_file).strip("\n"), directory / analysis.file
     files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)

@@ -79,6 +79,13 @@ def test_every_question_has_its_section_and_every_picture_its_file(made: list[Pa
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
+def test_the_page_says_how_many_claims_there_are_and_which_are_not_corrected(made: list[Path]) -> None:
+    text = " ".join(made[0].read_text().split())
+    assert "Published claims, 13 of them" in text
+    assert "Each of the other 7 *holds* if its whole interval lies on its side" in text
+    assert "these intervals are not corrected for how many claims there are" in text
+
+
 def test_the_order_of_outcomes_leaves_no_trace(made: list[Path], tmp_path: Path) -> None:
     cells = whole()
     random.Random(1).shuffle(cells)
