@@ -37,7 +37,7 @@ class Cell:
     @property
     def title(self) -> str:
         """In words."""
-        tried = "" if self.candidate is None else f", candidate {self.candidate + 1}"
+        tried = "" if self.candidate is None else f", candidate {self.candidate}"
         return f"{self.method}, {self.noise}, seed {self.seed}{tried}"
 
 
