@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -24,6 +25,8 @@ from prefopt.errors import StorageError, WorkerError
 
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 _PROBE_BYTES = 1 << 20
+_NODE_SECONDS = 60.0
+"""After which a node that does not answer is known to be lost."""
 
 
 def on_ray(
@@ -34,10 +37,38 @@ def on_ray(
     what: str,
     actors: bool,
 ) -> Iterator[Row]:
-    """The outcome of each row's unit as it is done. Raises what `run_units` says of processes and the object store."""
+    """The outcome of each row's unit as it is done. Raises what `run_units` says of processes and the object store.
+
+    Ray counts every try to reach an actor on a lost node, so that all retries of a unit may be gone before the loss is
+    known. A lost node is not the unit's fault: what is left is begun again on the others, RETRIES times.
+    """
+    left = {row["name"]: row for row in rows}
     with _explained(what):
         ray.put(bytes(_PROBE_BYTES))  # a store in which nothing fits is said at once
-        yield from _pool(rows, worker, receipts, cluster, actors).iter_rows()
+        for more in reversed(range(RETRIES + 1)):
+            nodes = _nodes()
+            try:
+                for outcome in _pool(list(left.values()), worker, receipts, cluster, actors).iter_rows():
+                    left.pop(outcome["name"], None)
+                    yield outcome
+                return
+            except _DEATHS:
+                if not more or not _loses_one_of(nodes):
+                    raise
+
+
+def _nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _loses_one_of(nodes: set[str]) -> bool:
+    """Whether one of several nodes goes away, which takes Ray a while to find out."""
+    end = time.monotonic() + _NODE_SECONDS
+    while len(nodes) > 1 and time.monotonic() < end:
+        if nodes - _nodes():
+            return True
+        time.sleep(1.0)
+    return False
 
 
 @contextlib.contextmanager

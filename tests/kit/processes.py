@@ -33,9 +33,9 @@ def start_training(
     )
 
 
-def heed_interrupts() -> None:
-    """To be called in a child before it begins: tests that run in the background have it ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+HEED_INTERRUPTS = ("env", "--default-signal=INT")
+"""Before a command: what tests that run in the background start would ignore SIGINT. A `preexec_fn` must not do it: it
+forks this process, and the Ray that is connected to it may never answer again."""
 
 
 def finish(process: subprocess.Popen[str]) -> str:

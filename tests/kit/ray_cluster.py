@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.kit.processes import heed_interrupts
+from tests.kit.processes import HEED_INTERRUPTS
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -102,8 +102,14 @@ class RayCluster:
 
     def begin(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         """Start it, and go on."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "preexec_fn": heed_interrupts}
-        return subprocess.Popen(self.command(arguments), env=self.environment, cwd=self.place, text=True, **pipes)  # type: ignore[call-overload]
+        return subprocess.Popen(
+            self.command([*HEED_INTERRUPTS, *arguments]),
+            env=self.environment,
+            cwd=self.place,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def _works(process: psutil.Process) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from prefopt.config.kubernetes import KubernetesConfig
 from prefopt.platform.kubernetes.rayjob import RayJobSubmitter
 from tests.kit.kube_api import JOBS, NAMESPACE, KubeApi
-from tests.kit.processes import heed_interrupts
+from tests.kit.processes import HEED_INTERRUPTS
 from tests.kit.rayjobs import CREATED, DONE, FAILED, JOB, NAME, Run, at_once, existing, watched
 
 ROOT = Path(__file__).parents[3]
@@ -230,13 +230,12 @@ def test_the_job_belongs_to_the_pod_that_submits_it_if_both_lie_in_one_namespace
 def told_to_end(api: KubeApi, number: signal.Signals) -> str:
     """What a process says that submits the job, and gets a signal while it watches."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.kit.rayjob_main", NAME],
+        [*HEED_INTERRUPTS, sys.executable, "-m", "tests.kit.rayjob_main", NAME],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,
     )
     try:
         watched(api)
