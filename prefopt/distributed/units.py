@@ -35,6 +35,10 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, what: str, how: str = "") -> None: ...
 
 
+def say_nothing(done: int, total: int, what: str, how: str = "") -> None:
+    """The Progress of work that nobody watches."""
+
+
 def run_units(
     units: Sequence[Unit],
     worker: Callable[[], UnitWorker],

@@ -58,7 +58,7 @@ def tuning_cells(lab: LabConfig) -> Iterator[Cell]:
 
 def every_cell(lab: LabConfig) -> Iterator[Cell]:
     """The grid's cells with each method's first candidate: what can be said of them before anything is chosen."""
-    return _grid(lab, {method: 0 for method, config in lab.methods.items() if config.like is None})
+    return _grid(lab, _first_candidates(lab))
 
 
 def grid_cells(lab: LabConfig, found: Mapping[Cell, Outcome]) -> Iterator[Cell]:
@@ -79,7 +79,7 @@ def _grid(lab: LabConfig, chosen: Mapping[str, int]) -> Iterator[Cell]:
 def chosen_candidates(lab: LabConfig, found: Mapping[Cell, Outcome]) -> dict[str, int]:
     """The candidate with the highest mean headline win rate on validation, by method; of equals the first. A method is
     missing until all of its tuning cells are found."""
-    chosen = {method: 0 for method, config in lab.methods.items() if config.like is None}
+    chosen = _first_candidates(lab)
     rates: dict[str, dict[int, list[float]]] = {}
     waiting = set()
     for cell in tuning_cells(lab):
@@ -92,6 +92,11 @@ def chosen_candidates(lab: LabConfig, found: Mapping[Cell, Outcome]) -> dict[str
         means = {number: sum(values) / len(values) for number, values in by_candidate.items()}
         chosen[method] = max(means, key=lambda number: (means[number], -number))
     return {method: number for method, number in chosen.items() if method not in waiting}
+
+
+def _first_candidates(lab: LabConfig) -> dict[str, int]:
+    """Of the methods that have settings of their own to choose."""
+    return {method: 0 for method, config in lab.methods.items() if config.like is None}
 
 
 def as_overrides(settings: Mapping[str, Any]) -> list[str]:

@@ -134,18 +134,15 @@ class Lab:
 
     def _check_cells(self) -> None:
         """ConfigError for a cell that is no run, before any of them begins, and for two with one directory."""
-        lab, tuning = self._config, list(tuning_cells(self._config))
+        cells = [*tuning_cells(self._config), *every_cell(self._config)]
         taken: dict[str, str] = {}
-        for cell in [*tuning, *every_cell(lab)]:
+        for cell in cells:
             if cell.name in taken and taken[cell.name] != cell.title:
                 raise ConfigError(f"{taken[cell.name]!r} and {cell.title!r} have one directory: choose other names.")
             taken[cell.name] = cell.title
-        kinds = {(cell.method, cell.noise, cell.candidate): cell for cell in [*tuning, *every_cell(lab)]}
+        kinds = {(cell.method, cell.noise, cell.candidate): cell for cell in cells}
         for cell in kinds.values():
             self._laboratory.config(cell)
-
-    def _known_cells(self, found: dict[Cell, Outcome]) -> list[Cell]:
-        return [*tuning_cells(self._config), *grid_cells(self._config, found)]
 
     def _found(self) -> dict[Cell, Outcome]:
         """Outcomes of the cells that are known by now, in the cells' own names: a run may be two cells."""
@@ -158,7 +155,8 @@ class Lab:
         return found
 
     def _cells_left(self, sitting: Sitting) -> list[Cell]:
-        return [cell for cell in self._known_cells(sitting.found) if cell not in sitting.found]
+        known = (*tuning_cells(self._config), *grid_cells(self._config, sitting.found))
+        return [cell for cell in known if cell not in sitting.found]
 
     def _keys_of(self, cell: Cell) -> dict[str, str]:
         if cell not in self._keys:

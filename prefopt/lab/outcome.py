@@ -6,8 +6,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prefopt.errors import InputError
 
-ONLINE, OFFLINE = "online", "offline"
-"""Sources of u: training's own, and the score stage's panel."""
 BINS = 20
 """Of u, equally wide over [0, 1]."""
 
@@ -90,7 +88,7 @@ class Outcome(_Record):
     labels: int
     """Training labels that are no ties."""
     detected: dict[str, Detected]
-    """By source of u."""
+    """By source of u, as prefopt.stages.minority names them."""
     cost: Cost
 
     @property

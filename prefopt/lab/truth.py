@@ -8,6 +8,7 @@ from prefopt.data.labels import TIE
 from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.costly import CostlyRows
+from prefopt.distributed.units import say_nothing
 from prefopt.stages.base import StageContext, StageOutput
 
 
@@ -24,7 +25,7 @@ def score_truth(context: StageContext, reward: str) -> None:
 def against_truth(config: RunConfig, ingest: StageOutput, store: Storage, reward: str, labels: pa.Table) -> np.ndarray:
     """bool [n] of labels (vote_id, pair_id, label): whether it prefers the image that the reward scores lower. Equal
     scores are contradicted by nobody. InputError if the reward has not judged a pair."""
-    costly = CostlyRows(config, (), store, store, _say_nothing)
+    costly = CostlyRows(config, (), store, store, say_nothing)
     pairs = read_tables(ingest, "pairs-", ["pair_id", "prompt", "image_0", "image_1"])
     first, second = costly.reward_scores(pairs, (reward,))[reward]
     prefers = dict(zip(pairs["pair_id"].to_pylist(), np.sign(first - second), strict=True))
@@ -32,7 +33,3 @@ def against_truth(config: RunConfig, ingest: StageOutput, store: Storage, reward
     return np.asarray(
         [prefers[pair] * sign < 0 for pair, sign in zip(labels["pair_id"].to_pylist(), said, strict=True)]
     )
-
-
-def _say_nothing(done: int, total: int, what: str, how: str = "") -> None:
-    """Nothing is worked on."""

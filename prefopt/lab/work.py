@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from prefopt.config import RunConfig, dump_config, load_config
 from prefopt.data.storage import Storage
+from prefopt.distributed.units import say_nothing
 from prefopt.errors import ConfigError
 from prefopt.lab.cells import Cell
 from prefopt.lab.measure import measure
@@ -61,15 +62,13 @@ class Laboratory:
     def do_cell(self, cell: Cell) -> Outcome:
         """A cell, whose shared stages are done: train, evaluate, measure."""
         config, place = self.config(cell), f"{self.place}/{cell.name}"
-        shared, own, run = _chain(config, self._shared), _chain(config, place), Storage(place)
+        shared, own = _chain(config, self._shared), _chain(config, place)
         for stage in SHARED:
             own.adopt(stage, shared)
-            log = f"logs/{stage}/{own.key(stage)[:12]}.json"
-            run.write_bytes(log, Storage(self._shared).read_bytes(log))
         for stage in OWN:
             self._run(own, config, place, stage)
         stages = {stage: own.finished(stage, needed_by=cell.title) for stage in (*SHARED, *OWN)}
-        return measure(cell, config, run, stages, self.truth)
+        return measure(cell, config, Storage(place), stages, self.truth)
 
     @property
     def _shared(self) -> str:
@@ -84,8 +83,4 @@ class Laboratory:
 
 
 def _chain(config: RunConfig, place: str) -> Chain:
-    return Chain(config, place, start_engine=lambda: None, progress=_say_nothing)
-
-
-def _say_nothing(done: int, total: int, what: str, how: str = "") -> None:
-    """The laboratory counts cells."""
+    return Chain(config, place, start_engine=lambda: None, progress=say_nothing)

@@ -86,7 +86,7 @@ class Chain:
         return is_complete(self.directory(stage), self._keys[stage])
 
     def adopt(self, stage: str, other: "Chain") -> None:
-        """Copy a stage's output, unless it is here, from a chain that has finished the very same stage."""
+        """Copy a stage's output and times, unless they are here, from a chain that has finished the very same stage."""
         if self.is_done(stage):
             self._note(self._stages[stage], self.directory(stage))
             return
@@ -94,6 +94,8 @@ class Chain:
         assert given.manifest.key == self._keys[stage], "only the same stage can be taken over"
         for file in given.manifest.files:
             mine.write_bytes(file.path, given.storage.read_bytes(file.path))
+        times = f"logs/{stage}/{self._keys[stage][:12]}.json"
+        self._run.write_bytes(times, other._run.read_bytes(times))
         mine.write_bytes(MANIFEST, given.storage.read_bytes(MANIFEST))
         self._note(self._stages[stage], mine)
 

@@ -13,6 +13,7 @@ from prefopt.stages.base import StageOutput
 
 MINORITY = "minority.parquet"
 ONLINE, OFFLINE = "online", "offline"
+"""Sources of u: training's own, and the score stage's panel."""
 
 
 def labels_with_truth(config: RunConfig, stages: Mapping[str, StageOutput], splits: Collection[str]) -> pa.Table:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from prefopt.evaluation.statistics import auroc
-from prefopt.lab.outcome import BINS, OFFLINE, ONLINE, Cost, Detected, Outcome
+from prefopt.lab.outcome import BINS, Cost, Detected, Outcome
+from prefopt.stages.minority import OFFLINE, ONLINE
 
 CLEAN, FLIPS, TASTES = "clean", {0.1: "flips-10", 0.2: "flips-20", 0.3: "flips-30"}, "tastes"
 NOISES: dict[str, float | None] = {CLEAN: 0.0, **{name: rate for rate, name in FLIPS.items()}, TASTES: None}

@@ -14,8 +14,8 @@ from prefopt.lab.analysis.detection import detections
 from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
 from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
-from prefopt.lab.outcome import ONLINE
 from prefopt.lab.statistics import Difference, all_equal
+from prefopt.stages.minority import ONLINE
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Side = Literal["at least", "at most", "above"]

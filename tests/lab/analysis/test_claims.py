@@ -11,7 +11,8 @@ from prefopt.lab.analysis.ablation import ablations
 from prefopt.lab.analysis.claims import Claim, Side, Verdict, claims
 from prefopt.lab.analysis.duels import against
 from prefopt.lab.grid import MEASURES, Grid
-from prefopt.lab.outcome import BINS, ONLINE, Outcome
+from prefopt.lab.outcome import BINS, Outcome
+from prefopt.stages.minority import ONLINE
 from tests.kit import lab as kit
 
 

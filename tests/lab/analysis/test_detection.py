@@ -5,7 +5,8 @@ import pytest
 
 from prefopt.lab.analysis.detection import LEAST, auroc_flipped, detections
 from prefopt.lab.grid import Grid
-from prefopt.lab.outcome import BINS, OFFLINE, ONLINE, Detected
+from prefopt.lab.outcome import BINS, Detected
+from prefopt.stages.minority import OFFLINE, ONLINE
 from tests.kit import lab as kit
 
 
