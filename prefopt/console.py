@@ -31,10 +31,14 @@ class TimeLeft:
             self._first, self._words = ((done, now) if done else None), ""
         elif done > self._last:
             steps, seconds = done - self._first[0], now - self._first[1]
-            left = round((total - done) * seconds / steps)
-            self._words = f"{timedelta(seconds=left)} left" if done < total else ""
+            left = (total - done) * seconds / steps
+            self._words = _in_words(left) if done < total else ""
         self._last = done
         return self._words
+
+
+def _in_words(seconds: float) -> str:
+    return f"{timedelta(seconds=round(seconds))} left"
 
 
 class Reporter:
@@ -72,9 +76,12 @@ class Reporter:
         """A stage begins."""
         self._stage, self._said, self._left = stage, {}, {}
 
-    def progress(self, done: int, total: int, what: str, how: str = "") -> None:
-        """So much of a part of the stage is done, and how it goes."""
-        left = self._left.setdefault(what, TimeLeft()).after(done, total, self._clock())
+    def progress(self, done: int, total: int, what: str, how: str = "", seconds_left: float | None = None) -> None:
+        """So much of a part of the stage is done, and how it goes; `seconds_left` where the stage itself knows."""
+        if seconds_left is None:
+            left = self._left.setdefault(what, TimeLeft()).after(done, total, self._clock())
+        else:
+            left = _in_words(seconds_left) if done < total else ""
         if self._live:
             if self._task is None:
                 self._task = self._bar.add_task("", total=total, left=left, how=how)

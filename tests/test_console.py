@@ -23,6 +23,15 @@ def test_plain_lines_tell_each_tenth_once() -> None:
     assert len(lines) == 11
 
 
+def test_a_stage_that_knows_its_time_left_tells_it() -> None:
+    place = console(terminal=False)
+    with Reporter(place, lambda: 0.0) as reporter:
+        reporter.begin("lab")
+        reporter.progress(1, 2, "cells", seconds_left=90.2)
+        reporter.progress(2, 2, "cells", seconds_left=0.0)
+    assert place.file.getvalue().splitlines() == ["lab: cells 1/2 (0:01:30 left)", "lab: cells 2/2"]
+
+
 def test_time_left_is_that_of_slow_steps_and_forgets_what_was_done_before() -> None:
     left = TimeLeft()
     assert left.after(0, 600, 0.0) == ""

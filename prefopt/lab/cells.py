@@ -77,18 +77,18 @@ def _grid(lab: LabConfig, chosen: Mapping[str, int]) -> Iterator[Cell]:
 
 
 def chosen_candidates(lab: LabConfig, found: Mapping[Cell, Outcome]) -> dict[str, int]:
-    """The candidate with the highest mean headline win rate on validation, by method; of equals the first. A method is
+    """The candidate with the highest mean headline score on validation, by method; of equals the first. A method is
     missing until all of its tuning cells are found."""
     chosen = _first_candidates(lab)
-    rates: dict[str, dict[int, list[float]]] = {}
+    scores: dict[str, dict[int, list[float]]] = {}
     waiting = set()
     for cell in tuning_cells(lab):
         assert cell.candidate is not None, "a tuning cell tries a candidate"
         if cell in found:
-            rates.setdefault(cell.method, {}).setdefault(cell.candidate, []).append(found[cell].win_rate)
+            scores.setdefault(cell.method, {}).setdefault(cell.candidate, []).append(found[cell].score)
         else:
             waiting.add(cell.method)
-    for method, by_candidate in rates.items():
+    for method, by_candidate in scores.items():
         means = {number: sum(values) / len(values) for number, values in by_candidate.items()}
         chosen[method] = max(means, key=lambda number: (means[number], -number))
     return {method: number for method, number in chosen.items() if method not in waiting}

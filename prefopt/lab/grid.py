@@ -22,16 +22,24 @@ class Noise(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A figure of quality that is 1/2 for the untrained base."""
+    """A figure of quality."""
 
     slug: str
     name: str
     of: Figure
+    untrained: float
+    """Of the base."""
+
+    def gain(self, outcome: Outcome) -> float | None:
+        """Over the base."""
+        value = self.of(outcome)
+        return None if value is None else value - self.untrained
 
 
-WIN_RATE = Measure("win-rate", "win rate", lambda outcome: outcome.win_rate)
-ACCURACY = Measure("accuracy", "held-out accuracy", lambda outcome: outcome.accuracy)
-MEASURES = (WIN_RATE, ACCURACY)
+WIN_RATE = Measure("win-rate", "win rate", lambda outcome: outcome.win_rate, 0.5)
+SCORE = Measure("score", "score", lambda outcome: outcome.score, 0.0)
+ACCURACY = Measure("accuracy", "held-out accuracy", lambda outcome: outcome.accuracy, 0.5)
+MEASURES = (WIN_RATE, SCORE, ACCURACY)
 
 
 @dataclass(frozen=True)

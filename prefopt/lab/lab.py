@@ -22,7 +22,7 @@ OUTCOMES = "outcomes.jsonl"
 class Watcher(Protocol):
     """Who is told how a sitting goes."""
 
-    def progress(self, done: int, total: int, what: str, how: str = "") -> None:
+    def progress(self, done: int, total: int, what: str, how: str = "", seconds_left: float | None = None) -> None:
         """So many of all cells are done."""
 
     def say(self, line: str) -> None:
@@ -79,7 +79,7 @@ class Lab:
         return sitting
 
     def _work(self, workers: Workers, sitting: Sitting, budget: BudgetConfig) -> None:
-        jobs, under_way, begun, started = Jobs(self._keys_of), 0, 0, time.monotonic()
+        jobs, under_way, begun, ended, started = Jobs(self._keys_of), 0, 0, 0, time.monotonic()
         jobs.add(self._cells_left(sitting))
         while True:
             while under_way < workers.size and not _spent(budget, begun, time.monotonic() - started):
@@ -94,6 +94,14 @@ class Lab:
             for job, given in workers.finished():
                 under_way -= 1
                 self._end(jobs, job, given, sitting)
+                if isinstance(given, Outcome):
+                    ended += 1
+                    self._tell(sitting, (time.monotonic() - started) / (ended + under_way / 2))
+
+    def _tell(self, sitting: Sitting, pace: float) -> None:
+        """`pace`: seconds a cell takes, those under way taken to be half done."""
+        done = len(sitting.found)
+        self._watcher.progress(done, self._total, "cells", seconds_left=pace * (self._total - done))
 
     def _end(self, jobs: Jobs, job: Job, given: Given | PrefoptError, sitting: Sitting) -> None:
         if isinstance(given, PrefoptError):
@@ -108,7 +116,6 @@ class Lab:
         sitting.found = self._found()
         jobs.add(self._cells_left(sitting))
         self._watcher.say(f"{job.cell.title}: {_in_words(given)}")
-        self._watcher.progress(len(sitting.found), self._total, "cells")
 
     def _keep(self, outcome: Outcome) -> None:
         """In the file, to which other sittings add theirs."""
@@ -177,4 +184,4 @@ def _spent(budget: BudgetConfig, begun: int, seconds: float) -> bool:
 def _in_words(outcome: Outcome) -> str:
     accuracy = "" if outcome.accuracy is None else f", held-out accuracy {outcome.accuracy:.3f}"
     seconds = outcome.cost.train_seconds
-    return f"win rate {outcome.win_rate:.3f}{accuracy} (training took {seconds:.0f} s)"
+    return f"win rate {outcome.win_rate:.3f}, score {outcome.score:+.3f}{accuracy} (training took {seconds:.0f} s)"

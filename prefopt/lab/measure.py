@@ -39,6 +39,7 @@ def measure(
         minority = against_truth(config, stages["ingest"], Storage(config.store), truth, labels)
     sources = u_by_source(config, stages, labels)
     groups = (found["accuracy_by_group"] or {}).get("rows", [])
+    tuned, base = found["models"][TUNED], found["base_scores"]
     return Outcome(
         key=evaluate.manifest.key,
         method=cell.method,
@@ -50,7 +51,8 @@ def measure(
         cpu=evaluate.manifest.environment["cpu"],
         accuracy=_value(found["accuracy_heldout"]),
         accuracy_by_group={row["group"]: row["accuracy"]["value"] for row in groups},
-        win_rates={name: found["models"][TUNED][name]["win_rate"]["value"] for name in config.evaluate.rewards},
+        win_rates={name: tuned[name]["win_rate"]["value"] for name in config.evaluate.rewards},
+        scores={name: tuned[name]["mean"] - base[name]["mean"] for name in config.evaluate.rewards},
         distance=_value(_of_tuned(found["distance_from_base"])),
         diversity=_value((_of_tuned(found["diversity"]) or {}).get("within_change")),
         flipped=int(flipped.sum()),

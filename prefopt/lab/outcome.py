@@ -75,6 +75,8 @@ class Outcome(_Record):
     """The same by annotator group, on its own votes."""
     win_rates: dict[str, float]
     """Over the base by reward, ties half, the headline first."""
+    scores: dict[str, float]
+    """Mean over the tuned model's images minus that over the base's, by the same rewards."""
     distance: float | None
     """Of the tuned model's images from the base's."""
     diversity: float | None
@@ -95,6 +97,11 @@ class Outcome(_Record):
     def win_rate(self) -> float:
         """On the headline reward."""
         return next(iter(self.win_rates.values()))
+
+    @property
+    def score(self) -> float:
+        """On the headline reward, over the base."""
+        return next(iter(self.scores.values()))
 
 
 def read_outcomes(text: str, where: str) -> list[Outcome]:

@@ -14,7 +14,7 @@ from prefopt.lab.analysis.detection import LEAST, detections
 from prefopt.lab.analysis.groups import group_tables
 from prefopt.lab.analysis.minority import minority_shares
 from prefopt.lab.analysis.tuning import equally_tuned, tunings
-from prefopt.lab.grid import Grid
+from prefopt.lab.grid import MEASURES, Grid
 from prefopt.lab.outcome import BINS, Outcome
 from prefopt.lab.rerun import RUN_DIR, command
 from prefopt.lab.sections import (
@@ -98,6 +98,7 @@ def page_files(
         "groups": group_tables(grid, methods, analysis.reference),
         **ablation_section(grid, analysis, pictures),
         "first_family": next(iter(analysis.families), None),
+        "measures": MEASURES,
         "costs": cost_sections(grid, analysis, pictures),
         "tunings": tuned,
         "equally": wording.equal_tries(tuned, equally_tuned(tuned)),
@@ -145,8 +146,10 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
     headlines = list(dict.fromkeys(next(iter(one.win_rates)) for one in cells))
     found = [
         f"Win rate: share of comparisons with the base that the tuned model's image wins on `{'`, `'.join(headlines)}`,"
-        " ties half. Held-out accuracy: share of unflipped held-out pairs whose winner the tuned model prefers more"
-        " than the base does. Both are 1/2 for the base.",
+        " ties half; both start from the same noise, so that a small change for the better wins nearly always, and win"
+        " rates of good models hardly differ. Score: the mean of that reward over the tuned model's images minus that"
+        " over the base's, which has no such ceiling. Held-out accuracy: share of unflipped held-out pairs whose winner"
+        " the tuned model prefers more than the base does. Win rate and accuracy are 1/2 for the base, the score is 0.",
         "In parentheses: 95% interval over seeds by Student's t. What is compared is paired by seed."
         f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; where there"
         " is no interval, there is one seed, or all seeds agree.",

@@ -11,7 +11,7 @@ from prefopt.lab.analysis.cost import lengths, reached
 from prefopt.lab.analysis.detection import Detection, Doubted, detections
 from prefopt.lab.analysis.duels import Duel, against, all_duels
 from prefopt.lab.analysis.gain import gain_lines
-from prefopt.lab.grid import ACCURACY, MEASURES, WIN_RATE, Grid, Noise
+from prefopt.lab.grid import MEASURES, Grid, Noise
 from prefopt.lab.outcome import BINS
 from prefopt.lab.wording import noise_title
 
@@ -82,15 +82,16 @@ def cost_sections(grid: Grid, asked: AnalysisConfig, pictures: Pictures) -> list
     for noise in grid.noises if families else ():
         reach = [
             {"measure": measure.name, "found": one}
-            for measure in (ACCURACY, WIN_RATE)
+            for measure in MEASURES
             for one in reached(grid, noise, families, measure)
         ]
         if not reach:
             continue
-        by_measure = {measure: lengths(grid, noise, families, measure) for measure in (WIN_RATE, ACCURACY)}
-        accuracy = {one.method: one.quality for one in by_measure[ACCURACY]}
+        by_measure = {measure: lengths(grid, noise, families, measure) for measure in MEASURES}
+        qualities = [{one.method: one.quality for one in made} for made in by_measure.values()]
         rows = [
-            {**vars(one), "win_rate": one.quality, "accuracy": accuracy.get(one.method)} for one in by_measure[WIN_RATE]
+            {**vars(one), "qualities": [found.get(one.method) for found in qualities]}
+            for one in next(iter(by_measure.values()))
         ]
         name = f"{asked.stem}-cost-{len(found) + 1}.svg"
         pictures[name] = draw.cost_picture([(measure.name, made) for measure, made in by_measure.items() if made])

@@ -61,6 +61,7 @@ def outcome(cell: Cell, win_rate: float = 0.6, **fields: Any) -> Outcome:
         "accuracy": 0.6,
         "accuracy_by_group": {},
         "win_rates": {"world/true": win_rate},
+        "scores": {"world/true": win_rate - 0.5},
         "distance": None,
         "diversity": None,
         "flipped": 0,

@@ -27,9 +27,11 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.done: list[int] = []
+        self.left: list[float | None] = []
 
-    def progress(self, done: int, total: int, what: str, how: str = "") -> None:
+    def progress(self, done: int, total: int, what: str, how: str = "", seconds_left: float | None = None) -> None:
         self.done.append(done)
+        self.left.append(seconds_left)
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -66,6 +68,8 @@ def test_a_sitting_goes_on_where_the_last_one_ended(grid: Grid) -> None:
     assert (len(grid.first.found), grid.first.finished) == (1, False)
     assert (len(grid.whole.found), grid.whole.finished) == (4, True)
     assert grid.told.done[0] == 1
+    assert all(left and left > 0.0 for left in grid.told.left[1:-1])
+    assert grid.told.left[-1] == 0.0
     assert len(grid.told.lines) == 3
 
 

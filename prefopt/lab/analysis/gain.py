@@ -5,11 +5,7 @@ from dataclasses import dataclass
 
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Measure, Noise
-from prefopt.lab.outcome import Outcome
 from prefopt.lab.statistics import Difference, difference, mean, ratio
-
-UNTRAINED = 0.5
-"""The win rate and the held-out accuracy of the base."""
 
 NO_CLEAN, UNCLEAR = "no clean cells", "clean gain not clear"
 
@@ -20,7 +16,7 @@ class Gain:
 
     noise: Noise
     gain: Estimate | None
-    """The measure minus 1/2."""
+    """The measure minus that of the base."""
     kept: Estimate | None
     """As a share of the method's own gain on clean labels, paired by seed."""
     over_reference: Difference | None
@@ -46,20 +42,15 @@ def gain_lines(grid: Grid, methods: Sequence[str], reference: str, measure: Meas
 
 def kept_at(grid: Grid, method: str, noise: Noise | None, measure: Measure) -> Estimate | None:
     """The share of its clean gain that a method keeps; None where it has no clear clean gain, or no cells."""
-
-    def gain(outcome: Outcome) -> float | None:
-        value = measure.of(outcome)
-        return None if value is None else value - UNTRAINED
-
-    return ratio(grid.values(method, noise, gain), grid.values(method, grid.clean, gain))
+    return ratio(grid.values(method, noise, measure.gain), grid.values(method, grid.clean, measure.gain))
 
 
 def _line(grid: Grid, method: str, reference: str, measure: Measure) -> GainLine:
-    clean = _minus_untrained(mean(grid.values(method, grid.clean, measure.of)))
+    clean = mean(grid.values(method, grid.clean, measure.gain))
     found = [
         Gain(
             noise=noise,
-            gain=_minus_untrained(mean(grid.values(method, noise, measure.of))),
+            gain=mean(grid.values(method, noise, measure.gain)),
             kept=kept_at(grid, method, noise, measure),
             over_reference=None
             if method == reference
@@ -75,10 +66,3 @@ def _untold(clean: Estimate | None) -> str:
         return NO_CLEAN
     low = clean.value if clean.low is None else clean.low
     return "" if low > 0.0 else UNCLEAR
-
-
-def _minus_untrained(found: Estimate | None) -> Estimate | None:
-    if found is None:
-        return None
-    low, high = (None if end is None else end - UNTRAINED for end in (found.low, found.high))
-    return Estimate(found.value - UNTRAINED, low, high, found.n)

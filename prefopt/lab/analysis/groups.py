@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from prefopt.evaluation.statistics import Estimate
-from prefopt.lab.analysis.gain import UNTRAINED
 from prefopt.lab.grid import ACCURACY, Grid, Noise
 from prefopt.lab.outcome import Outcome
 from prefopt.lab.statistics import Difference, Seeded, corrected, difference, mean
@@ -28,6 +28,7 @@ class Served:
     method: str
     win_rates: list[Estimate | None]
     """By reward."""
+    scores: list[Estimate | None]
     accuracy: Estimate | None
     by_group: list[Group | None]
     over_reference: list[Difference | None]
@@ -59,7 +60,8 @@ def _table(grid: Grid, noise: Noise, methods: Sequence[str], reference: str) -> 
     rows = [
         Served(
             method=method,
-            win_rates=[mean(_reward(grid, method, noise, name)) for name in rewards],
+            win_rates=[mean(grid.values(method, noise, partial(_win_rate, name))) for name in rewards],
+            scores=[mean(grid.values(method, noise, partial(_score, name))) for name in rewards],
             accuracy=mean(grid.values(method, noise, ACCURACY.of)),
             by_group=[served.get((method, name)) for name in groups],
             over_reference=[
@@ -76,7 +78,7 @@ def _table(grid: Grid, noise: Noise, methods: Sequence[str], reference: str) -> 
 
 def _served(accuracies: Mapping[tuple[str, str], Seeded]) -> dict[tuple[str, str], Group]:
     """By method and group, those with cells."""
-    leads = {key: difference(own, dict.fromkeys(own, UNTRAINED)) for key, own in accuracies.items()}
+    leads = {key: difference(own, dict.fromkeys(own, ACCURACY.untrained)) for key, own in accuracies.items()}
     known = {key: lead for key, lead in leads.items() if lead}
     found = {}
     for key, lead in zip(known, corrected(list(known.values())), strict=True):
@@ -92,11 +94,12 @@ def _moved(lead: Difference) -> Literal["gains", "loses", ""]:
     return "gains" if lead.estimate.value > 0.0 else "loses"
 
 
-def _reward(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:
-    def win_rate(outcome: Outcome) -> float | None:
-        return outcome.win_rates.get(name)
+def _win_rate(reward: str, outcome: Outcome) -> float | None:
+    return outcome.win_rates.get(reward)
 
-    return grid.values(method, noise, win_rate)
+
+def _score(reward: str, outcome: Outcome) -> float | None:
+    return outcome.scores.get(reward)
 
 
 def _group(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:

@@ -15,8 +15,10 @@ class Candidate:
     number: int
     settings: list[str]
     """KEY=VALUE that not all candidates of the method share."""
+    score: Estimate
+    """Over the base on the headline reward and the validation split, over the seeds of tuning: what candidates are
+    chosen by."""
     win_rate: Estimate
-    """On the headline reward and the validation split, over the seeds of tuning."""
     accuracy: Estimate | None
 
 
@@ -42,7 +44,7 @@ def tunings(outcomes: Iterable[Outcome], chosen: Mapping[str, int]) -> list[Tune
 
 def equally_tuned(found: Iterable[Tuned]) -> bool:
     """Whether all methods had equally many candidates, each over equally many seeds."""
-    return len({tuple(one.win_rate.n for one in tuned.candidates) for tuned in found}) <= 1
+    return len({tuple(one.score.n for one in tuned.candidates) for tuned in found}) <= 1
 
 
 def _tuned(method: str, noise: str, tried: list[Outcome], chosen: int | None) -> Tuned:
@@ -53,10 +55,12 @@ def _tuned(method: str, noise: str, tried: list[Outcome], chosen: int | None) ->
 
 
 def _candidate(number: int, seeds: dict[int, Outcome], shared: set[str]) -> Candidate:
+    score = mean({seed: one.score for seed, one in seeds.items()})
     win_rate = mean({seed: one.win_rate for seed, one in seeds.items()})
+    assert score is not None
     assert win_rate is not None
     accuracy = mean({seed: one.accuracy for seed, one in seeds.items() if one.accuracy is not None})
-    return Candidate(number, [one for one in _told(seeds) if one not in shared], win_rate, accuracy)
+    return Candidate(number, [one for one in _told(seeds) if one not in shared], score, win_rate, accuracy)
 
 
 def _told(seeds: dict[int, Outcome]) -> list[str]:

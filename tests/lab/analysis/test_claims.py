@@ -127,7 +127,14 @@ def test_seeds_that_all_agree_decide_by_their_figure_and_one_seed_does_not(
 @pytest.mark.parametrize(("lead", "verdict"), [(0.05, "holds"), (-0.05, "does not hold"), (0.0, "not decided")])
 def test_one_difference_in_every_seed_decides_by_its_sign(lead: float, verdict: Verdict) -> None:
     cells = [
-        kit.outcome(method, "flips-20", seed, win_rates={"world/true": 0.7 + 0.01 * seed + more}, accuracy=0.6 + more)
+        kit.outcome(
+            method,
+            "flips-20",
+            seed,
+            win_rates={"world/true": 0.7 + 0.01 * seed + more},
+            scores={"world/true": 0.6 + more},
+            accuracy=0.6 + more,
+        )
         for method, more in (("adaptive_dpo", lead), ("majority_vote", 0.0))
         for seed in range(3)
     ]
@@ -187,7 +194,7 @@ def test_nothing_is_decided_without_cells() -> None:
     asked = AnalysisConfig(ablation=("dpo", "smpo"), families={"dpo": ("a", "b"), "smpo": ("c", "d")})
     found = claims(Grid.of([]), asked)
     assert {(one.verdict, one.why) for one in found} == {("not decided", "cells are missing")}
-    assert len(found) == 11
+    assert len(found) == 15
 
 
 def test_an_unclear_clean_gain_is_told_as_the_reason() -> None:
