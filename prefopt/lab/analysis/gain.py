@@ -19,6 +19,8 @@ class Gain:
     """The measure minus that of the base."""
     kept: Estimate | None
     """As a share of the method's own gain on clean labels, paired by seed."""
+    of_reference: Estimate | None
+    """As a share of the reference method's gain on clean labels, paired by seed."""
     over_reference: Difference | None
     """From the reference method at the same rate; None for itself."""
 
@@ -42,7 +44,12 @@ def gain_lines(grid: Grid, methods: Sequence[str], reference: str, measure: Meas
 
 def kept_at(grid: Grid, method: str, noise: Noise | None, measure: Measure) -> Estimate | None:
     """The share of its clean gain that a method keeps; None where it has no clear clean gain, or no cells."""
-    return ratio(grid.values(method, noise, measure.gain), grid.values(method, grid.clean, measure.gain))
+    return _share(grid, method, noise, method, measure)
+
+
+def _share(grid: Grid, method: str, noise: Noise | None, whole: str, measure: Measure) -> Estimate | None:
+    """Of the clean gain of `whole`."""
+    return ratio(grid.values(method, noise, measure.gain), grid.values(whole, grid.clean, measure.gain))
 
 
 def _line(grid: Grid, method: str, reference: str, measure: Measure) -> GainLine:
@@ -52,6 +59,7 @@ def _line(grid: Grid, method: str, reference: str, measure: Measure) -> GainLine
             noise=noise,
             gain=mean(grid.values(method, noise, measure.gain)),
             kept=kept_at(grid, method, noise, measure),
+            of_reference=_share(grid, method, noise, reference, measure),
             over_reference=None
             if method == reference
             else difference(grid.values(method, noise, measure.of), grid.values(reference, noise, measure.of)),

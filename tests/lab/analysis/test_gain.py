@@ -18,6 +18,15 @@ def test_shares_of_the_clean_gain_hold_what_was_put_in(measure: Measure) -> None
             assert found.kept.value == pytest.approx(1.0 - lost * found.noise.rate, abs=0.03)
 
 
+def test_gains_are_also_shares_of_the_clean_reference() -> None:
+    gains = {"dpo": 0.2, "adaptive_dpo": 0.3}
+    grid = Grid.of(kit.drawn(lambda method, noise: gains[method], methods=list(gains), own=0.002))
+    for line in gain_lines(grid, list(gains), "dpo", WIN_RATE):
+        for found in line.gains:
+            assert found.of_reference is not None
+            assert found.of_reference.value == pytest.approx(gains[line.method] / 0.2, abs=0.05)
+
+
 def test_the_share_at_clean_labels_is_all_of_it() -> None:
     grid = Grid.of(kit.drawn())
     kept = kept_at(grid, "dpo", grid.clean, WIN_RATE)
