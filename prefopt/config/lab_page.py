@@ -20,7 +20,7 @@ class ClaimBounds(Branch):
     kept_rate: Share = 0.3
     """The share of flipped labels at which gains are compared with clean ones."""
     auroc: Share = 0.85
-    """Of the online u for flipped labels, at least."""
+    """Of the online u for flipped labels, and for minority labels where they are known, at least."""
     auroc_rate: Share = 0.2
     """The share of flipped labels at which u is judged."""
     vote_rate: Share = 0.2

@@ -100,13 +100,14 @@ def _gains(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     noise, rate = grid.flips(asked.claims.auroc_rate), _percent(asked.claims.auroc_rate)
     found = detections(grid, [asked.adaptive])
-    doubted = next((one.flipped for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
+    own = next((one for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
     bound, u = asked.claims.auroc, f"the online u of {asked.adaptive}"
-    auroc, rise, without = (doubted.auroc, doubted.rise_by_seed, doubted.without) if doubted else (None, None, "")
-    yield Claim(ADAPTIVE, f"{u} finds flipped labels at {rate} flips", "AUROC", "at least", bound, "figure", auroc)
-    told = f"the share of flipped labels rises with {u} at {rate} flips"
-    by, lacking = f"Spearman's correlation over bins{without}", "no seed has enough bins" if without else NO_CELLS
-    yield Claim(ADAPTIVE, told, by, "above", 0.0, "figure", rise, lacking)
+    for kind, doubted in (("flipped", own and own.flipped), ("minority", own and own.minority)):
+        auroc, rise, without = (doubted.auroc, doubted.rise_by_seed, doubted.without) if doubted else (None, None, "")
+        yield Claim(ADAPTIVE, f"{u} finds {kind} labels at {rate} flips", "AUROC", "at least", bound, "figure", auroc)
+        told = f"the share of {kind} labels rises with {u} at {rate} flips"
+        by, lacking = f"Spearman's correlation over bins{without}", "no seed has enough bins" if without else NO_CELLS
+        yield Claim(ADAPTIVE, told, by, "above", 0.0, "figure", rise, lacking)
 
 
 def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:

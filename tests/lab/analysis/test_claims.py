@@ -149,11 +149,11 @@ def test_seeds_without_enough_bins_are_named_in_the_claim() -> None:
 
     cells = kit.drawn(methods=["adaptive_dpo"], noises=["flips-20"])
     few = [bare(one) if one.seed in (1, 3) else one for one in cells]
-    (found,) = (one for one in claims(Grid.of(few), AnalysisConfig()) if "rises with" in one.claim)
+    (found,) = (one for one in claims(Grid.of(few), AnalysisConfig()) if "flipped labels rises with" in one.claim)
     assert found.by == "Spearman's correlation over bins, without seeds 1, 3"
     assert found.measured is not None
     assert found.measured.n == 3
-    (none,) = (one for one in claims(Grid.of(map(bare, cells)), AnalysisConfig()) if "rises with" in one.claim)
+    (none,) = (one for one in claims(Grid.of(map(bare, cells)), AnalysisConfig()) if "flipped labels rises with" in one.claim)
     assert (none.verdict, none.why) == ("not decided", "no seed has enough bins")
 
 
@@ -162,7 +162,7 @@ def test_claims_hold_where_the_methods_do_what_is_claimed() -> None:
     assert verdicts(cells, "adaptive_dpo keeps") == {"holds"}
     assert verdicts(cells, "dpo loses") == {"holds"}
     assert verdicts(cells, "finds flipped labels") == {"holds"}
-    assert verdicts(cells, "rises with") == {"holds"}
+    assert verdicts(cells, "flipped labels rises with") == {"holds"}
     assert verdicts(cells, "beats majority_vote") == {"holds"}
 
 
@@ -194,7 +194,7 @@ def test_nothing_is_decided_without_cells() -> None:
     asked = AnalysisConfig(ablation=("dpo", "smpo"), families={"dpo": ("a", "b"), "smpo": ("c", "d")})
     found = claims(Grid.of([]), asked)
     assert {(one.verdict, one.why) for one in found} == {("not decided", "cells are missing")}
-    assert len(found) == 15
+    assert len(found) == 17
 
 
 def test_an_unclear_clean_gain_is_told_as_the_reason() -> None:
