@@ -153,7 +153,9 @@ def test_seeds_without_enough_bins_are_named_in_the_claim() -> None:
     assert found.by == "Spearman's correlation over bins, without seeds 1, 3"
     assert found.measured is not None
     assert found.measured.n == 3
-    (none,) = (one for one in claims(Grid.of(map(bare, cells)), AnalysisConfig()) if "flipped labels rises with" in one.claim)
+    (none,) = (
+        one for one in claims(Grid.of(map(bare, cells)), AnalysisConfig()) if "flipped labels rises with" in one.claim
+    )
     assert (none.verdict, none.why) == ("not decided", "no seed has enough bins")
 
 
