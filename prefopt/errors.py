@@ -47,5 +47,6 @@ def error_as_json(error: PrefoptError) -> str:
 def error_from_json(text: str) -> PrefoptError:
     """The error of `error_as_json`."""
     kind, message = json.loads(text)
-    known = {cls.__name__: cls for cls in (ConfigError, GuardError, InputError, RewardError, StorageError)}
+    kinds = (ConfigError, GuardError, InputError, RewardError, StorageError, WorkerError)
+    known = {cls.__name__: cls for cls in kinds}
     return known.get(kind, PrefoptError)(message)

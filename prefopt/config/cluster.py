@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefopt.config.base import Branch, Count, Positive
 from prefopt.config.submit import HereConfig, SubmitConfig
@@ -35,6 +35,14 @@ class ClusterConfig(Branch):
 
     submit: SubmitConfig = HereConfig()
     """Where pipelines run the stages that need a cluster."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ClusterConfig":
+        if self.engine == "process" and self.submit.kind != "here":
+            raise ValueError(
+                "engine: process works in this process, but submit sends stages to a cluster: leave one out"
+            )
+        return self
 
     @property
     def device(self) -> str:
