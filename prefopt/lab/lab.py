@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -153,13 +153,12 @@ class Lab:
 
     def _found(self) -> dict[Cell, Outcome]:
         """Outcomes of the cells that are known by now, in the cells' own names: a run may be two cells."""
-        found: dict[Cell, Outcome] = {}
-        for cells in (tuning_cells(self._config), grid_cells(self._config, found)):
-            for cell in cells:
-                outcome = self._outcomes.get((self._keys_of(cell)[OWN[-1]], self._config.truth))
-                if outcome is not None:
-                    found[cell] = _of(cell, outcome)
-        return found
+        tuned = self._known(tuning_cells(self._config))
+        return tuned | self._known(grid_cells(self._config, tuned))
+
+    def _known(self, cells: Iterable[Cell]) -> dict[Cell, Outcome]:
+        known = ((cell, self._outcomes.get((self._keys_of(cell)[OWN[-1]], self._config.truth))) for cell in cells)
+        return {cell: _of(cell, outcome) for cell, outcome in known if outcome is not None}
 
     def _cells_left(self, sitting: Sitting) -> list[Cell]:
         known = (*tuning_cells(self._config), *grid_cells(self._config, sitting.found))
