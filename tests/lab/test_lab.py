@@ -142,6 +142,19 @@ def test_outcomes_in_a_file_of_ones_own_are_not_made_again(grid: Grid, tmp_path:
     assert (tmp_path / "kept.jsonl").read_text() == kept
 
 
+def test_a_tuned_grid_is_found_again(tmp_path: Path) -> None:
+    tuned = {
+        "methods": {"dpo": {"set": {"train.objective": {"name": "dpo"}}}},
+        "noises": {"clean": {"inject.flips": []}},
+        "tuning": {"noise": "clean", "seeds": [8], "candidates": {"train.steps": [1, 2]}},
+    }
+    assert sit(tmp_path, **tuned).finished
+    told = Told()
+    sitting = sit(tmp_path, told, **tuned)
+    assert [cell.candidate for cell in sitting.found] == [0, 1, None]
+    assert (sitting.finished, told.lines, told.done) == (True, [], [3])
+
+
 def test_a_cell_that_fails_leaves_the_others_whole(grid: Grid, tmp_path: Path) -> None:
     far = {"train.optimizer.lr": 1e30, "train.guard.skipped_steps": 1}
     breaks = {"set": {"train.objective": {"name": "dpo"}, **far}}
