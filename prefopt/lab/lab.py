@@ -72,7 +72,7 @@ class Lab:
         sitting."""
         sitting = Sitting(self._total, self._found())
         self._watcher.progress(len(sitting.found), self._total, "cells")
-        if self._cells_left(sitting):
+        if self._cells_left(sitting) and not _spent(budget, 0, 0.0):
             with hired(self._laboratory, self._cluster, self._config.workers, start_engine) as workers:
                 self._work(workers, sitting, budget)
         sitting.chosen = chosen_candidates(self._config, sitting.found)

@@ -38,8 +38,9 @@ def p_value(p: float | None) -> str:
 
 
 def noise_title(noise: Noise) -> str:
-    """A noise with its rate, where it has one: `symmetric (20%)`."""
-    return noise.name if not noise.rate else f"{noise.name} ({100.0 * noise.rate:.3g}%)"
+    """A noise with its rate, where it has one that its name does not tell: `symmetric (20%)`."""
+    rate = f"{100.0 * (noise.rate or 0.0):.3g}"
+    return noise.name if not noise.rate or rate in noise.name else f"{noise.name} ({rate}%)"
 
 
 def listed(names: Sequence[str]) -> str:
