@@ -1,5 +1,6 @@
 """How figures over seeds are written."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from prefopt.evaluation.statistics import Estimate
@@ -40,7 +41,8 @@ def p_value(p: float | None) -> str:
 def noise_title(noise: Noise) -> str:
     """A noise with its rate, where it has one that its name does not tell: `symmetric (20%)`."""
     rate = f"{100.0 * (noise.rate or 0.0):.3g}"
-    return noise.name if not noise.rate or rate in noise.name else f"{noise.name} ({rate}%)"
+    told = rate in re.findall(r"[0-9.]+", noise.name)
+    return noise.name if not noise.rate or told else f"{noise.name} ({rate}%)"
 
 
 def listed(names: Sequence[str]) -> str:
