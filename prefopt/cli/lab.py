@@ -51,6 +51,7 @@ def lab(
     written: Path | None = None
     if sitting.found and directory:
         command = ["prefopt", "lab", config, *(part for one in set_ or [] for part in ("--set", one))]
+        command += ["--page", str(page)] if page else []
         written = _write(tree, run.model, sitting, directory, shlex.join(command))
     if json_:
         told = {"cells": sitting.cells, "done": len(sitting.found), "failed": len(sitting.failed)}
