@@ -31,9 +31,8 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether chance is ruled out, the correction included; several seeds that all differ alike need no test."""
-        if all_equal(self.estimate):
-            return abs(self.estimate.value) > _NO_SPREAD
+        """Whether chance is ruled out, the correction included. Seeds that all differ alike decide nothing: a win rate
+        has few steps, so that a few seeds take the same one by chance, and there is no spread to test it by."""
         return self.adjusted is not None and self.adjusted < 1.0 - LEVEL
 
 

@@ -124,8 +124,8 @@ def test_seeds_that_all_agree_decide_by_their_figure_and_one_seed_does_not(
     assert (one.verdict, one.why) == ("not decided", "one seed")
 
 
-@pytest.mark.parametrize(("lead", "verdict"), [(0.05, "holds"), (-0.05, "does not hold"), (0.0, "not decided")])
-def test_one_difference_in_every_seed_decides_by_its_sign(lead: float, verdict: Verdict) -> None:
+@pytest.mark.parametrize("lead", [0.05, -0.05, 0.0])
+def test_one_difference_in_every_seed_decides_nothing(lead: float) -> None:
     cells = [
         kit.outcome(
             method,
@@ -138,7 +138,7 @@ def test_one_difference_in_every_seed_decides_by_its_sign(lead: float, verdict: 
         for method, more in (("adaptive_dpo", lead), ("majority_vote", 0.0))
         for seed in range(3)
     ]
-    assert verdicts(cells, "beats majority_vote") == {verdict}
+    assert verdicts(cells, "beats majority_vote") == {"not decided"}
     assert verdicts([one for one in cells if one.seed == 0], "beats majority_vote") == {"not decided"}
 
 
