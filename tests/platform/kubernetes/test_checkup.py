@@ -97,7 +97,7 @@ def look(config: RunConfig, place: Path, host: str | None = None) -> dict[str, C
 
 
 def config(place: Path, **submit: Any) -> RunConfig:
-    return small_config(place, [{"kind": "world", "pairs": 4}], cluster={"submit": submit})
+    return small_config(place, [{"kind": "world", "pairs": 4}], cluster={"engine": "ray", "submit": submit})
 
 
 def test_without_a_cluster_it_is_said(tmp_path: Path) -> None:

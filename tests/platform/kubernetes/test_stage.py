@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 def config(place: Path, **branches: Any) -> RunConfig:
     write_parquet(place / "data.parquet", distinct(8))
     submit = {"kind": "kubernetes", "stages": ["ingest"]}
-    tree = {"cluster": {"submit": submit, "address": "127.0.0.1:1"}, **branches}
+    tree = {"cluster": {"engine": "ray", "submit": submit, "address": "127.0.0.1:1"}, **branches}
     return small_config(place, [{"kind": "pickapic", "path": str(place / "data.parquet")}], **tree)
 
 
@@ -67,7 +67,7 @@ def test_places_that_pods_do_not_share_are_refused_before_anything_is_sent(api: 
 def test_training_that_would_wait_for_ever_is_refused(tmp_path: Path, workers: int, gpus: int, fits: bool) -> None:
     submit = {"kind": "kubernetes", "workers": {"number": 2, "gpus": gpus if gpus else 1}}
     train = {"workers": workers, "global_batch": 12, "micro_batch": 1}
-    made = config(tmp_path, cluster={"submit": submit, "worker_gpus": 1 if gpus else 0}, train=train)
+    made = config(tmp_path, cluster={"engine": "ray", "submit": submit, "worker_gpus": 1 if gpus else 0}, train=train)
     assert made.cluster.submit.kind == "kubernetes"
     if fits:
         check_fits(made, made.cluster.submit)
