@@ -51,7 +51,7 @@ def test_a_job_that_leaves_no_manifest_has_failed(place: Path) -> None:
 
 def test_only_the_named_stages_are_submitted(place: Path) -> None:
     submit = {"kind": "ray", "address": NOBODY, "stages": ["score"]}
-    settings = config(place, cluster={"submit": submit})
+    settings = config(place, cluster={"engine": "ray", "submit": submit})
     text, run = dump_config(settings), place / "run"
     for stage in ("ingest", "inject"):
         finish_stage(settings, run, stage, {})
@@ -64,13 +64,14 @@ def test_only_the_named_stages_are_submitted(place: Path) -> None:
 
 
 def test_where_a_stage_runs_changes_no_key(place: Path) -> None:
-    run, elsewhere = place / "run", {"submit": {"kind": "ray", "address": NOBODY}}
+    run, elsewhere = place / "run", {"engine": "ray", "submit": {"kind": "ray", "address": NOBODY}}
     done = finish_stage(config(place), run, "score", {})
     assert run_stage("score", dump_config(config(place, cluster=elsewhere)), str(run)).uri == done.uri
 
 
 def test_what_cannot_run_is_told_before_anything_is_submitted(place: Path) -> None:
-    run, text = str(place / "run"), dump_config(config(place, cluster={"submit": {"kind": "ray", "address": NOBODY}}))
+    elsewhere = {"engine": "ray", "submit": {"kind": "ray", "address": NOBODY}}
+    run, text = str(place / "run"), dump_config(config(place, cluster=elsewhere))
     with pytest.raises(InputError, match="train needs the output of ingest"):
         run_stage("train", text, run)
     with pytest.raises(ConfigError, match=r"'gate' is no stage .* It belongs to a night"):
