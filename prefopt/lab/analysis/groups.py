@@ -102,8 +102,9 @@ def _score(reward: str, outcome: Outcome) -> float | None:
     return outcome.scores.get(reward)
 
 
-def _group(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:
-    def accuracy(outcome: Outcome) -> float | None:
-        return outcome.accuracy_by_group.get(name)
+def _accuracy(group: str, outcome: Outcome) -> float | None:
+    return outcome.accuracy_by_group.get(group)
 
-    return grid.values(method, noise, accuracy)
+
+def _group(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:
+    return grid.values(method, noise, partial(_accuracy, name))
