@@ -75,7 +75,7 @@ def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: P
         tree.page,
         directory,
         chosen=sitting.chosen,
-        title=f"The laboratory {tree.name}",
+        title=tree.page.title or f"The laboratory {tree.name}",
         model=f"{model.path} (digest {model_digest(model)[:12]})",
         run=os.path.relpath(tree.run),
         made_by=made_by,

@@ -31,7 +31,7 @@ class MethodConfig(Branch):
 
 
 class TuningConfig(Branch):
-    """How a method's settings are chosen: by the headline win rate on the validation split."""
+    """How a method's settings are chosen: by the headline score over the base on the validation split."""
 
     noise: str
     """The noise that is tuned on."""

@@ -11,7 +11,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class ClaimBounds(Branch):
-    """Published claims, as figures that an interval can decide. The defaults are the publications'."""
+    """The publications' claims as figures that an interval can decide. They state no bounds: these are prefopt's."""
 
     kept: Share = 0.9
     """Of its clean gain, that Adaptive-DPO keeps at least."""
@@ -23,8 +23,8 @@ class ClaimBounds(Branch):
     """Of the online u for flipped labels, and for minority labels where they are known, at least."""
     auroc_rate: Share = 0.2
     """The share of flipped labels at which u is judged."""
-    vote_rate: Share = 0.2
-    """The share of flipped labels at which Adaptive-DPO and the majority vote meet."""
+    rival_rates: tuple[Share, ...] = (0.2, 0.3)
+    """Shares of flipped labels at which Adaptive-DPO meets its rivals."""
     work: Positive = 1 / 3
     """The share of UNet work with which the other families reach the first one's final held-out accuracy."""
 
@@ -35,8 +35,8 @@ class AnalysisConfig(Branch):
     reference: Name = "dpo"
     """The method that the others are compared with."""
     adaptive: Name = "adaptive_dpo"
-    majority_vote: Name = "majority_vote"
-    """The baseline that relabels by a vote of reward models."""
+    rivals: tuple[Name, ...] = ("dpo", "rdpo", "majority_vote")
+    """Methods that `adaptive` is claimed to be better than."""
     baselines: tuple[Name, ...] = ("majority_vote", "filter_minority", "flip_minority")
     """Relabelling in place of a robust objective; they stand next to `adaptive` in tables."""
     methods: tuple[Name, ...] = ()
@@ -47,6 +47,10 @@ class AnalysisConfig(Branch):
     families: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
     """One method in several lengths of training, the longest last. The first family sets the quality to be reached."""
     claims: ClaimBounds = ClaimBounds()
+    title: str | None = None
+    """Of the page; by default the laboratory's name."""
+    about: dict[Name, str] = Field(default_factory=dict)
+    """By method, what a reader must know to compare it: whether it sees rewards, or is told the share of flips."""
     stem: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] = "lab"
     """The page is STEM.md and its pictures STEM-*.svg, so that several laboratories can share a directory."""
     notes: str | None = None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.errors import InputError
 from prefopt.lab.outcome import Outcome
+from prefopt.lab.statistics import SHARE, UNLIMITED, Limits
 
 Figure = Callable[[Outcome], float | None]
 
@@ -29,6 +30,14 @@ class Measure(NamedTuple):
     of: Figure
     untrained: float
     """Of the base."""
+    limits: Limits
+    """Between which it lies."""
+
+    @property
+    def gains(self) -> Limits:
+        """Limits of what it can gain."""
+        low, high = self.limits
+        return low - self.untrained, high - self.untrained
 
     def gain(self, outcome: Outcome) -> float | None:
         """Over the base."""
@@ -36,10 +45,11 @@ class Measure(NamedTuple):
         return None if value is None else value - self.untrained
 
 
-WIN_RATE = Measure("win-rate", "win rate", lambda outcome: outcome.win_rate, 0.5)
-SCORE = Measure("score", "score", lambda outcome: outcome.score, 0.0)
-ACCURACY = Measure("accuracy", "held-out accuracy", lambda outcome: outcome.accuracy, 0.5)
-MEASURES = (WIN_RATE, SCORE, ACCURACY)
+SCORE = Measure("score", "score", lambda outcome: outcome.score, 0.0, UNLIMITED)
+WIN_RATE = Measure("win-rate", "win rate", lambda outcome: outcome.win_rate, 0.5, SHARE)
+ACCURACY = Measure("accuracy", "held-out accuracy", lambda outcome: outcome.accuracy, 0.5, SHARE)
+MEASURES = (SCORE, WIN_RATE, ACCURACY)
+"""The one that methods are tuned by first."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from prefopt.lab import wording
 from prefopt.lab.analysis.claims import claims
 from prefopt.lab.analysis.detection import LEAST, detections
 from prefopt.lab.analysis.groups import group_tables
-from prefopt.lab.analysis.minority import minority_shares
+from prefopt.lab.analysis.methods import facts
+from prefopt.lab.analysis.minority import knowing, minority_shares
 from prefopt.lab.analysis.tuning import equally_tuned, tunings
 from prefopt.lab.grid import MEASURES, Grid
 from prefopt.lab.outcome import BINS, Outcome
@@ -84,6 +85,7 @@ def page_files(
         "methods": len(methods),
         "clean": grid.clean,
         "noises": [wording.noise_title(noise) for noise in grid.noises],
+        "distances": [f"distance, {wording.noise_title(noise)}" for noise in grid.noises],
         "rated": [wording.noise_title(noise) for noise in grid.rated],
         "claims": claims(grid, analysis),
         "notes": notes,
@@ -94,6 +96,8 @@ def page_files(
         "bins": BINS,
         "least": LEAST,
         "shares": shares,
+        "knowing": knowing(grid, analysis.reference),
+        "facts": facts(grid, methods),
         "largest": max((row.largest for row in shares if row.largest is not None), default=None),
         "groups": group_tables(grid, methods, analysis.reference),
         **ablation_section(grid, analysis, pictures),
@@ -150,9 +154,10 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
         " rates of good models hardly differ. Score: the mean of that reward over the tuned model's images minus that"
         " over the base's, which has no such ceiling. Held-out accuracy: share of unflipped held-out pairs whose winner"
         " the tuned model prefers more than the base does. Win rate and accuracy are 1/2 for the base, the score is 0.",
-        "In parentheses: 95% interval over seeds by Student's t. What is compared is paired by seed."
-        f" A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; where there"
-        " is no interval, there is one seed, or all seeds agree.",
+        "In parentheses: 95% interval over seeds by Student's t, cut where the figure itself ends. What is compared is"
+        f" paired by seed. A figure is over {wording.counted(len(grid.seeds), 'seed')} unless it says otherwise; where"
+        " there is no interval, there is one seed, or all seeds agree. All cells start from one base model, and"
+        " intervals say nothing of how far another one would differ.",
     ]
     absent = [name for name in _asked_for(analysis) if name not in grid.methods]
     if absent:

@@ -1,6 +1,6 @@
 """Pictures of what the analyses found, as texts of SVG files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -37,27 +37,28 @@ class Line(NamedTuple):
     y: list[Estimate]
 
 
-def gain_picture(lines: Sequence[GainLine], measure: str) -> str:
-    """Gains over flip rates, and the shares kept of the clean gain, one line a method."""
-    gains = [_line(line, [(found.noise.rate, found.gain) for found in line.gains]) for line in lines]
-    kept = [_line(line, [(found.noise.rate, found.kept) for found in line.gains if found.noise.rate]) for line in lines]
+def gain_picture(lines: Sequence[GainLine], measure: str, main: Container[str]) -> str:
+    """Gains at each flip rate, and the shares kept of the clean gain, one line a method; those of `main` stand out."""
+    gains = [_line(line, [found.gain for found in line.gains]) for line in lines]
+    kept = [_line(line, [found.kept if found.noise.rate else None for found in line.gains]) for line in lines]
     shown = [line for line in kept if line.x]
+    rates = [noise_title(found.noise) for found in lines[0].gains]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2 if shown else 1, squeeze=False)[0]
-        _lines(panels[0], gains)
+        _lines(panels[0], gains, main=main)
         panels[0].axhline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        panels[0].set(xlabel="training labels flipped", ylabel=f"{measure}, over the base")
+        panels[0].set(ylabel=f"{measure}, over the base")
+        panels[0].set_xticks(range(len(rates)), rates, color=INK)
         if shown:
             order = [line.name for line in gains]
-            _lines(panels[1], shown, order)
+            _lines(panels[1], shown, order, main)
             panels[1].axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            panels[1].set(xlabel="training labels flipped", ylabel="kept of the clean gain")
-            panels[1].set_ylim(*_reach([end for line in shown for end in line.y], 0.0, 1.2))
+            panels[1].set(ylabel="kept of the clean gain")
+            panels[1].set_xticks(*_used(rates, shown), color=INK)
             panels[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         for panel in panels:
-            panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            panel.set_xticks(sorted({x for line in gains for x in line.x}))
+            panel.grid(False, axis="x")
         _signed(panels[0])
         _legend(figure, panels[0])
 
@@ -77,7 +78,7 @@ def spread_picture(found: Sequence[Detection]) -> str:
             below.set_visible(False)
         for (above, below), one in zip(places, found, strict=False):
             _histogram(above, one)
-            for doubted, place, name in ((one.flipped, 1, "flipped"), (one.minority, 3, "against the majority")):
+            for doubted, place, name in ((one.flipped, 1, "flipped"), (one.minority, 3, "minority")):
                 if doubted:
                     _shares(below, doubted, place, name)
             above.set_title(noise_title(one.noise), fontsize=9.5, color=INK)
@@ -130,47 +131,57 @@ def cost_picture(panels_of: Sequence[tuple[str, Sequence[Length]]]) -> str:
     return picture("Quality against UNet forwards", draw, _PANEL * len(panels_of), 3.6)
 
 
-def _line(line: GainLine, points: Iterable[tuple[float | None, Estimate | None]]) -> Line:
-    known = [(x, y) for x, y in points if x is not None and y is not None]
+def _line(line: GainLine, points: Iterable[Estimate | None]) -> Line:
+    known = [(float(x), y) for x, y in enumerate(points) if y is not None]
     return Line(line.method, [x for x, _ in known], [y for _, y in known])
 
 
-def _lines(axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None) -> None:
-    """Lines with intervals, a little apart from each other, so that no interval hides another."""
+def _used(titles: Sequence[str], lines: Sequence[Line]) -> tuple[list[int], list[str]]:
+    """Places that some line has, and their titles."""
+    places = sorted({int(x) for line in lines for x in line.x})
+    return places, [titles[place] for place in places]
+
+
+def _lines(
+    axes: Axes, lines: Sequence[Line], order: Sequence[str] | None = None, main: Container[str] | None = None
+) -> None:
+    """Lines with intervals, a little apart from each other, so that no interval hides another. Lines that are not of
+    `main`, if that is given, are thin."""
     names = list(order or [line.name for line in lines])
     every = sorted({x for line in lines for x in line.x})
     step = min((b - a for a, b in pairwise(every)), default=0.0)
-    apart = 0.24 * step / max(1, len(names)) if len(names) > 1 else 0.0
+    apart = 0.4 * step / max(1, len(names)) if len(names) > 1 else 0.0
     for line in lines:
         place = names.index(line.name)
+        bold = main is None or line.name in main
         colour = SERIES[place % len(SERIES)]
         x = [at + (place - (len(names) - 1) / 2.0) * apart for at in line.x]
-        _intervals(axes, list(zip(x, line.y, strict=True)), colour)
+        _intervals(axes, list(zip(x, line.y, strict=True)), colour, 1.3 if bold else 0.8)
         axes.plot(
             x,
             [found.value for found in line.y],
             color=colour,
-            linewidth=1.6,
+            linewidth=2.0 if bold else 0.9,
             dashes=_DASHES[place // len(SERIES) % len(_DASHES)],
             marker=_MARKERS[place % len(_MARKERS)],
-            markersize=5.0,
+            markersize=5.5 if bold else 4.0,
             markeredgewidth=0.0,
             label=line.name,
         )
 
 
-def _intervals(axes: Axes, found: Iterable[tuple[float, Estimate]], colour: str) -> None:
+def _intervals(axes: Axes, found: Iterable[tuple[float, Estimate]], colour: str, width: float = 1.3) -> None:
     known = [(x, one.low, one.high) for x, one in found if one.low is not None and one.high is not None]
     if known:
         at, low, high = zip(*known, strict=True)
-        axes.vlines(at, low, high, colors=colour, linewidth=1.3)
+        axes.vlines(at, low, high, colors=colour, linewidth=width)
 
 
 def _histogram(axes: Axes, one: Detection) -> None:
     """Heights are roots, so that bins with few labels are seen beside those with many."""
     edges = np.linspace(0.0, 1.0, BINS + 1)
     axes.stairs(one.labels, edges, fill=True, color=MUTED, alpha=0.35, label="all labels")
-    for doubted, place, name in ((one.minority, 3, "against the majority"), (one.flipped, 1, "flipped")):
+    for doubted, place, name in ((one.minority, 3, "minority"), (one.flipped, 1, "flipped")):
         if doubted:
             axes.stairs(doubted.labels, edges, color=SERIES[place], linewidth=1.5, label=name)
     axes.set_yscale("function", functions=(np.sqrt, np.square))
@@ -180,7 +191,7 @@ def _histogram(axes: Axes, one: Detection) -> None:
 
 
 def _shares(axes: Axes, doubted: Doubted, place: int, name: str) -> None:
-    middles = (np.arange(BINS) + 0.5) / BINS
+    middles = (np.arange(BINS) + 0.42 + 0.08 * (place - 1)) / BINS
     known = [(float(u), share) for u, share in zip(middles, doubted.shares, strict=True) if share]
     _intervals(axes, known, SERIES[place])
     axes.plot(
@@ -193,14 +204,6 @@ def _shares(axes: Axes, doubted: Doubted, place: int, name: str) -> None:
         markeredgewidth=0.0,
         label=name,
     )
-
-
-def _reach(found: Iterable[Estimate], low: float, high: float) -> tuple[float, float]:
-    """Room for all values; intervals that reach far beyond are cut."""
-    values = [one.value for one in found]
-    least, most = min([low, *values]), max([high, *values])
-    room = 0.06 * (most - least)
-    return least - (room if least < low else 0.0), most + (room if most > high else 0.0)
 
 
 def _signed(axes: Axes) -> None:

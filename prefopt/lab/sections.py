@@ -27,7 +27,8 @@ def gain_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], pic
         lines = gain_lines(grid, methods, asked.reference, measure)
         if lines:
             name = f"{asked.stem}-gain-{measure.slug}.svg"
-            pictures[name] = draw.gain_picture(lines, measure.name)
+            main = (asked.reference, asked.adaptive, *asked.baselines[:1])
+            pictures[name] = draw.gain_picture(lines, measure.name, main)
             found.append({"measure": measure, "lines": lines, "picture": name})
     return found
 
@@ -58,7 +59,8 @@ def spread_sections(grid: Grid, asked: AnalysisConfig, methods: Sequence[str], p
         own = [one for one in spreads if method in one.methods]
         name = f"{asked.stem}-u-{source}.svg"
         pictures[name] = draw.spread_picture(own)
-        found.append({"source": source, "method": method, "picture": name, **_bins(own)})
+        title = f"{source.capitalize()} u" + ("" if len(names) > 1 else f" of {method}")
+        found.append({"source": source, "title": title, "picture": name, **_bins(own)})
     return found
 
 

@@ -1,9 +1,11 @@
-"""Figures over seeds with 95 % intervals by Student's t; what is compared is paired by seed.
+"""Figures over seeds with 95 % intervals by Student's t, cut at the limits of what is measured; what is compared is
+paired by seed.
 
 A seed draws the data, the flips and the visits of all methods alike, so that the difference of two methods within a
 seed is free of what the seed did to both.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,10 @@ from prefopt.evaluation.statistics import Estimate, Floats
 LEVEL = 0.95
 Seeded = Mapping[int, float]
 """A figure by seed."""
+Limits = tuple[float, float]
+UNLIMITED: Limits = (-math.inf, math.inf)
+SHARE: Limits = (0.0, 1.0)
+CORRELATION: Limits = (-1.0, 1.0)
 _NO_SPREAD = 1e-12
 
 
@@ -41,8 +47,8 @@ def all_equal(found: Estimate) -> bool:
     return found.low is None and found.n > 1
 
 
-def mean(values: Seeded) -> Estimate | None:
-    """The mean over seeds; None for no seed.
+def mean(values: Seeded, limits: Limits = UNLIMITED) -> Estimate | None:
+    """The mean over seeds, and an interval that stays within the limits of the figure; None for no seed.
 
     It has no interval where one seed, or seeds that all agree, show no spread to judge by.
     """
@@ -51,7 +57,10 @@ def mean(values: Seeded) -> Estimate | None:
         return None
     value = float(drawn.mean())
     half = _half_width(drawn)
-    return Estimate(value, None, None, drawn.size) if half is None else _around(value, half, drawn.size)
+    if half is None:
+        return Estimate(value, None, None, drawn.size)
+    least, most = limits
+    return Estimate(value, max(least, value - half), min(most, value + half), drawn.size)
 
 
 def geometric_mean(values: Seeded) -> Estimate | None:
@@ -117,10 +126,6 @@ def _half_width(drawn: Floats) -> float | None:
     if spread <= _NO_SPREAD * max(1.0, float(np.abs(drawn).max())):
         return None
     return _quantile(drawn.size) * spread / float(np.sqrt(drawn.size))
-
-
-def _around(value: float, half: float, n: int) -> Estimate:
-    return Estimate(value, value - half, value + half, n)
 
 
 def _quantile(n: int) -> float:

@@ -55,9 +55,9 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def claimed(claim: Claim) -> str:
+def claimed(claim: Claim, seeds: int) -> str:
     """What was measured of a claim."""
-    return _CLAIMED[claim.kind](claim.measured)
+    return _CLAIMED[claim.kind](claim.measured, seeds)
 
 
 def bound(claim: Claim) -> str:
@@ -100,7 +100,7 @@ def equal_tries(found: Sequence[Tuned], equal: bool) -> str:
     return f"**Methods were not tuned alike**: candidates, or their seeds, differ in number ({told})."
 
 
-_CLAIMED: dict[Kind, Callable[[Estimate | None], str]] = {"share": share, "figure": figure, "difference": signed}
+_CLAIMED: dict[Kind, Callable[[Estimate | None, int], str]] = {"share": share, "figure": figure, "difference": signed}
 
 
 def _written(found: Estimate | None, write: Callable[[float], str], seeds: int) -> str:

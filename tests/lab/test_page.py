@@ -21,6 +21,7 @@ ASKED = AnalysisConfig(
 )
 SECTIONS = [
     "Claims",
+    "Methods",
     "Gain under flipped labels",
     "Methods against each other",
     "The minority metric u",
@@ -81,7 +82,7 @@ def test_every_question_has_its_section_and_every_picture_its_file(made: list[Pa
 
 def test_the_page_says_how_many_claims_there_are_and_which_are_not_corrected(made: list[Path]) -> None:
     text = " ".join(made[0].read_text().split())
-    assert "Published claims, 20 of them" in text
+    assert "What the publications claim, in 23 figures" in text
     assert "Each of the other 11 *holds* if its whole interval lies on its side" in text
     assert "these intervals are not corrected for how many claims there are" in text
 

@@ -48,7 +48,7 @@ def _ablation(grid: Grid, noise: Noise, names: Sequence[str], measure: Measure) 
         noise=noise,
         measure=measure,
         steps=[
-            Step(name, mean(found), next(tested) if more else None)
+            Step(name, mean(found, measure.limits), next(tested) if more else None)
             for name, found, more in zip(names, values, [None, *added], strict=True)
         ],
     )

@@ -1,6 +1,6 @@
-"""Published claims. One about two methods goes by the corrected test of the table that compares them; any other holds
-where its whole interval lies on its side of the bound. Several seeds that all agree have no interval: their figure is
-taken as it is."""
+"""What the publications claim. One about two methods goes by the corrected test of the table that compares them; any
+other holds where its whole interval lies on its side of the bound. Several seeds that all agree have no interval: their
+figure is taken as it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NO_CELLS = "cells are missing"
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim and what was measured here."""
+    """What a publication says, with a bound of this laboratory's, and what was measured here."""
 
     source: str
     """arXiv id."""
@@ -77,7 +77,7 @@ class Claim:
 
 def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
     """All that the config names methods for, measured or not."""
-    makers = (_gains, _detection, _vote, _work, _steps)
+    makers = (_gains, _rivals, _detection, _work, _steps)
     return [claim for make in makers for claim in make(grid, asked)]
 
 
@@ -110,14 +110,21 @@ def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
         yield Claim(ADAPTIVE, told, by, "above", 0.0, "figure", rise, lacking)
 
 
-def _vote(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
-    noise, rate = grid.flips(asked.claims.vote_rate), _percent(asked.claims.vote_rate)
-    others = dict.fromkeys((*grid.shown(asked), asked.majority_vote))
-    for measure in MEASURES:
-        duels = against(grid, asked.adaptive, list(others), measure)
-        own = (one.difference for one in duels if (one.second, one.noise) == (asked.majority_vote, noise))
-        told = f"{asked.adaptive} beats {asked.majority_vote} at {rate} flips"
-        yield _better(ADAPTIVE, told, f"difference in {measure.name}", next(own, None))
+def _rivals(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
+    """Where both have cells."""
+    noises = [(rate, noise) for rate in asked.claims.rival_rates if (noise := grid.flips(rate))]
+    others = list(dict.fromkeys((*grid.shown(asked), *asked.rivals)))
+    found = {
+        (measure, one.second, one.noise): one.difference
+        for measure in MEASURES
+        for one in against(grid, asked.adaptive, others, measure)
+    }
+    for rival in asked.rivals:
+        for rate, noise in noises:
+            told = f"{asked.adaptive} beats {rival} at {_percent(rate)} flips"
+            for measure in MEASURES:
+                if lead := found.get((measure, rival, noise)):
+                    yield _better(ADAPTIVE, told, f"difference in {measure.name}", lead)
 
 
 def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:

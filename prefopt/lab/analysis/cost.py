@@ -68,7 +68,7 @@ def lengths(grid: Grid, noise: Noise, families: Families, measure: Measure) -> l
             own = {seed: grid.at(method, noise)[seed] for seed in seeds}
             forwards = mean({seed: one.cost.forwards for seed, one in own.items()})
             seconds = mean({seed: one.cost.train_seconds for seed, one in own.items()})
-            quality = mean({seed: grid.values(method, noise, measure.of)[seed] for seed in seeds})
+            quality = mean({seed: grid.values(method, noise, measure.of)[seed] for seed in seeds}, measure.limits)
             if forwards and seconds and quality:
                 found.append(Length(family, method, forwards, seconds, quality))
     return found

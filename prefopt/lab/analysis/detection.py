@@ -10,7 +10,7 @@ from scipy import stats
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Noise
 from prefopt.lab.outcome import BINS, Detected
-from prefopt.lab.statistics import Seeded, mean, ratio
+from prefopt.lab.statistics import CORRELATION, SHARE, Seeded, mean, ratio
 
 LEAST = 10
 """Labels of a bin whose share takes part in a rank correlation."""
@@ -118,7 +118,7 @@ def _doubted(labels: Mapping[int, Counts], doubtful: Mapping[int, Counts], auroc
         ],
         auroc=auroc,
         rise=_rise(sum(known.values(), np.zeros(BINS, dtype=np.int64)), total),
-        rise_by_seed=mean({seed: rise for seed, rise in rises.items() if rise is not None}),
+        rise_by_seed=mean({seed: rise for seed, rise in rises.items() if rise is not None}, CORRELATION),
         unranked=tuple(seed for seed, rise in sorted(rises.items()) if rise is None),
     )
 
@@ -142,4 +142,4 @@ def _rise(labels: Counts, doubtful: Counts) -> float | None:
 
 def _auroc(seeds: Mapping[int, Detected], of: Callable[[Detected], float | None]) -> Estimate | None:
     found = {seed: of(one) for seed, one in seeds.items()}
-    return mean({seed: value for seed, value in found.items() if value is not None})
+    return mean({seed: value for seed, value in found.items() if value is not None}, SHARE)

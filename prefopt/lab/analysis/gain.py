@@ -57,7 +57,7 @@ def _line(grid: Grid, method: str, reference: str, measure: Measure) -> GainLine
     found = [
         Gain(
             noise=noise,
-            gain=mean(grid.values(method, noise, measure.gain)),
+            gain=mean(grid.values(method, noise, measure.gain), measure.gains),
             kept=kept_at(grid, method, noise, measure),
             of_reference=_share(grid, method, noise, reference, measure),
             over_reference=None

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import ACCURACY, Grid, Noise
-from prefopt.lab.outcome import Outcome
-from prefopt.lab.statistics import Difference, Seeded, corrected, difference, mean
+from prefopt.lab.statistics import SHARE, Difference, Seeded, corrected, difference, mean
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class Served:
     accuracy: Estimate | None
     by_group: list[Group | None]
     over_reference: list[Difference | None]
-    """By group, from the reference method; None for itself."""
+    """In accuracy by group, from the reference method, p corrected over the table; None for itself."""
+    score_over_reference: list[Difference | None]
+    """The same of the score by reward."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,19 @@ def _table(grid: Grid, noise: Noise, methods: Sequence[str], reference: str) -> 
     outcomes = [one for method in present for one in grid.at(method, noise).values()]
     rewards = list(dict.fromkeys(name for one in outcomes for name in one.win_rates))
     groups = sorted({name for one in outcomes for name in one.accuracy_by_group})
-    served = _served({(method, name): _group(grid, method, noise, name) for method in present for name in groups})
+    accuracies = {(method, name): _accuracies(grid, method, noise, name) for method in present for name in groups}
+    scores = {(method, name): _scores(grid, method, noise, name) for method in present for name in rewards}
+    served = _served(accuracies)
+    ahead, score_ahead = _over(reference, accuracies), _over(reference, scores)
     rows = [
         Served(
             method=method,
-            win_rates=[mean(grid.values(method, noise, partial(_win_rate, name))) for name in rewards],
-            scores=[mean(grid.values(method, noise, partial(_score, name))) for name in rewards],
-            accuracy=mean(grid.values(method, noise, ACCURACY.of)),
+            win_rates=[mean(_win_rates(grid, method, noise, name), SHARE) for name in rewards],
+            scores=[mean(scores[method, name]) for name in rewards],
+            accuracy=mean(grid.values(method, noise, ACCURACY.of), SHARE),
             by_group=[served.get((method, name)) for name in groups],
-            over_reference=[
-                None
-                if method == reference
-                else difference(_group(grid, method, noise, name), _group(grid, reference, noise, name))
-                for name in groups
-            ],
+            over_reference=[ahead.get((method, name)) for name in groups],
+            score_over_reference=[score_ahead.get((method, name)) for name in rewards],
         )
         for method in present
     ]
@@ -82,10 +81,20 @@ def _served(accuracies: Mapping[tuple[str, str], Seeded]) -> dict[tuple[str, str
     known = {key: lead for key, lead in leads.items() if lead}
     found = {}
     for key, lead in zip(known, corrected(list(known.values())), strict=True):
-        accuracy = mean(accuracies[key])
+        accuracy = mean(accuracies[key], SHARE)
         assert accuracy is not None, "a group with a lead has seeds"
         found[key] = Group(accuracy, _moved(lead))
     return found
+
+
+def _over(reference: str, figures: Mapping[tuple[str, str], Seeded]) -> dict[tuple[str, str], Difference]:
+    """By method and column, from the reference's own figure of the column."""
+    found = {
+        (method, name): made
+        for (method, name), own in figures.items()
+        if method != reference and (made := difference(own, figures.get((reference, name), {})))
+    }
+    return dict(zip(found, corrected(list(found.values())), strict=True))
 
 
 def _moved(lead: Difference) -> Literal["gains", "loses", ""]:
@@ -94,17 +103,13 @@ def _moved(lead: Difference) -> Literal["gains", "loses", ""]:
     return "gains" if lead.estimate.value > 0.0 else "loses"
 
 
-def _win_rate(reward: str, outcome: Outcome) -> float | None:
-    return outcome.win_rates.get(reward)
+def _win_rates(grid: Grid, method: str, noise: Noise, reward: str) -> Seeded:
+    return grid.values(method, noise, lambda outcome: outcome.win_rates.get(reward))
 
 
-def _score(reward: str, outcome: Outcome) -> float | None:
-    return outcome.scores.get(reward)
+def _scores(grid: Grid, method: str, noise: Noise, reward: str) -> Seeded:
+    return grid.values(method, noise, lambda outcome: outcome.scores.get(reward))
 
 
-def _accuracy(group: str, outcome: Outcome) -> float | None:
-    return outcome.accuracy_by_group.get(group)
-
-
-def _group(grid: Grid, method: str, noise: Noise, name: str) -> dict[int, float]:
-    return grid.values(method, noise, partial(_accuracy, name))
+def _accuracies(grid: Grid, method: str, noise: Noise, group: str) -> Seeded:
+    return grid.values(method, noise, lambda outcome: outcome.accuracy_by_group.get(group))

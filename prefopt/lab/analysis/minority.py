@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid, Noise
 from prefopt.lab.outcome import Outcome
-from prefopt.lab.statistics import Difference, difference, mean
+from prefopt.lab.statistics import SHARE, Difference, difference, mean
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ def minority_shares(grid: Grid, method: str) -> list[MinorityShare]:
         off = difference(measured, expected)
         found.append(MinorityShare(noise, share, mean(expected), off, max(gaps, default=None)))
     return found
+
+
+def knowing(grid: Grid, method: str) -> Estimate | None:
+    """AUROC for flipped labels of who knows which labels contradict the majority and nothing more: 1 - p, since p of
+    the flipped ones do not, and p of the others do."""
+    clean = grid.values(method, grid.clean, _share)
+    return mean({seed: 1.0 - p for seed, p in clean.items()}, SHARE)
 
 
 def _share(outcome: Outcome) -> float | None:

@@ -65,7 +65,7 @@ def test_what_one_test_shows_is_not_claimed_where_the_table_makes_many() -> None
             for method in ("adaptive_dpo", *others)
             for seed in range(4)
         ]
-        claimed = next(one for one in claims(Grid.of(cells), AnalysisConfig()) if "beats" in one.claim)
+        claimed = next(one for one in claims(Grid.of(cells), AnalysisConfig()) if one.by == "difference in win rate")
         assert claimed.measured is not None
         assert claimed.measured.low is not None
         assert claimed.measured.low > 0.0
@@ -84,7 +84,7 @@ def test_claims_of_two_methods_say_what_their_tables_say(own: float) -> None:
     found = {(one.claim, one.by): one for one in claims(grid, asked) if one.compares}
     for measure in MEASURES:
         duels = against(grid, asked.adaptive, grid.shown(asked), measure)
-        (vote,) = (one.difference for one in duels if one.second == asked.majority_vote)
+        (vote,) = (one.difference for one in duels if one.second == "majority_vote")
         (table,) = ablations(grid, asked.ablation, measure)
         by = f"difference in {measure.name}"
         told = [found.pop(("adaptive_dpo beats majority_vote at 20% flips", by))]
@@ -172,8 +172,15 @@ def test_verdicts_turn_when_the_methods_change_places() -> None:
     swapped = AnalysisConfig(reference="adaptive_dpo", adaptive="dpo")
     assert verdicts(kit.drawn(), "keeps", swapped) == {"does not hold"}
     assert verdicts(kit.drawn(), "loses", swapped) == {"does not hold"}
-    behind = AnalysisConfig(adaptive="majority_vote", majority_vote="adaptive_dpo")
+    behind = AnalysisConfig(adaptive="majority_vote", rivals=("adaptive_dpo",))
     assert verdicts(kit.drawn(), "beats", behind) == {"does not hold"}
+
+
+def test_rivals_are_met_at_every_rate_asked_for_that_has_cells() -> None:
+    cells = kit.drawn(methods=["adaptive_dpo", "dpo"], noises=["clean", "flips-10", "flips-20"])
+    asked = AnalysisConfig(claims=ClaimBounds(rival_rates=(0.1, 0.2, 0.3)))
+    told = dict.fromkeys(one.claim for one in claims(Grid.of(cells), asked) if "beats" in one.claim)
+    assert list(told) == ["adaptive_dpo beats dpo at 10% flips", "adaptive_dpo beats dpo at 20% flips"]
 
 
 def test_a_u_that_is_no_better_than_chance_does_not_hold() -> None:
@@ -196,7 +203,7 @@ def test_nothing_is_decided_without_cells() -> None:
     asked = AnalysisConfig(ablation=("dpo", "smpo"), families={"dpo": ("a", "b"), "smpo": ("c", "d")})
     found = claims(Grid.of([]), asked)
     assert {(one.verdict, one.why) for one in found} == {("not decided", "cells are missing")}
-    assert len(found) == 17
+    assert len(found) == 14
 
 
 def test_an_unclear_clean_gain_is_told_as_the_reason() -> None:
