@@ -1,5 +1,6 @@
 """Outcomes of a grid by method, noise and seed."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,13 @@ class Noise(NamedTuple):
     name: str
     rate: float | None
     """Share of labels flipped at random, 0 for clean labels; None for another kind."""
+
+    @property
+    def title(self) -> str:
+        """The name with the rate, where it has one that the name does not tell: `symmetric (20%)`."""
+        rate = f"{100.0 * (self.rate or 0.0):.3g}"
+        told = rate in re.findall(r"[0-9.]+", self.name)
+        return self.name if not self.rate or told else f"{self.name} ({rate}%)"
 
 
 class Measure(NamedTuple):

@@ -14,7 +14,7 @@ from prefopt.lab.analysis.detection import LEAST, detections
 from prefopt.lab.analysis.groups import group_tables
 from prefopt.lab.analysis.methods import facts
 from prefopt.lab.analysis.minority import knowing, minority_shares
-from prefopt.lab.analysis.tuning import equally_tuned, tunings
+from prefopt.lab.analysis.tuning import tunings
 from prefopt.lab.grid import MEASURES, Grid
 from prefopt.lab.outcome import BINS, Outcome
 from prefopt.lab.rerun import RUN_DIR, command
@@ -84,9 +84,9 @@ def page_files(
         "seeds": len(grid.seeds),
         "methods": len(methods),
         "clean": grid.clean,
-        "noises": [wording.noise_title(noise) for noise in grid.noises],
-        "distances": [f"distance, {wording.noise_title(noise)}" for noise in grid.noises],
-        "rated": [wording.noise_title(noise) for noise in grid.rated],
+        "noises": [noise.title for noise in grid.noises],
+        "distances": [f"distance, {noise.title}" for noise in grid.noises],
+        "rated": [noise.title for noise in grid.rated],
         "claims": claims(grid, analysis),
         "notes": notes,
         "gains": gain_sections(grid, analysis, methods, pictures),
@@ -105,7 +105,7 @@ def page_files(
         "measures": MEASURES,
         "costs": cost_sections(grid, analysis, pictures),
         "tunings": tuned,
-        "equally": wording.equal_tries(tuned, equally_tuned(tuned)),
+        "equally": wording.equal_tries([one for one in tuned if one.chosen is not None]),
         "cells": list(zip(cells, commands, strict=True)),
         "run_dir": RUN_DIR,
         "fence": _fence(commands),
@@ -121,7 +121,6 @@ def _environment() -> jinja2.Environment:
         "share": wording.share,
         "amount": wording.amount,
         "p": wording.p_value,
-        "noise": wording.noise_title,
         "listed": wording.listed,
         "claimed": wording.claimed,
         "bound": wording.bound,
@@ -184,7 +183,8 @@ def _asked_for(analysis: AnalysisConfig) -> list[str]:
 
 def _linked(page: str, stem: str) -> set[str]:
     """Pictures of the sections that a page links to, and none that only its notes name."""
-    return set(re.findall(rf"\]\(({stem}-(?:gain|u|ablation|cost)\b[a-z0-9-]*\.svg)\)", page))
+    gains = "|".join(measure.slug for measure in MEASURES)
+    return set(re.findall(rf"\]\(({stem}-(?:gain-(?:{gains})|u-[a-z]+|ablation|cost-[0-9]+)\.svg)\)", page))
 
 
 def _text(path: Path) -> str:

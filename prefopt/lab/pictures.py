@@ -15,7 +15,6 @@ from prefopt.lab.analysis.cost import Length
 from prefopt.lab.analysis.detection import Detection, Doubted
 from prefopt.lab.analysis.gain import GainLine
 from prefopt.lab.outcome import BINS
-from prefopt.lab.wording import noise_title
 from prefopt.page.charts import INK, MUTED
 from prefopt.page.formats import minus
 from prefopt.page.standalone import SERIES, picture
@@ -42,7 +41,7 @@ def gain_picture(lines: Sequence[GainLine], measure: str, main: Container[str]) 
     gains = [_line(line, [found.gain for found in line.gains]) for line in lines]
     kept = [_line(line, [found.kept if found.noise.rate else None for found in line.gains]) for line in lines]
     shown = [line for line in kept if line.x]
-    rates = [noise_title(found.noise) for found in lines[0].gains]
+    rates = [found.noise.title for found in lines[0].gains]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2 if shown else 1, squeeze=False)[0]
@@ -81,7 +80,7 @@ def spread_picture(found: Sequence[Detection]) -> str:
             for doubted, place, name in ((one.flipped, 1, "flipped"), (one.minority, 3, "minority")):
                 if doubted:
                     _shares(below, doubted, place, name)
-            above.set_title(noise_title(one.noise), fontsize=9.5, color=INK)
+            above.set_title(one.noise.title, fontsize=9.5, color=INK)
             above.set(xlim=(0.0, 1.0), xticks=_U_TICKS, xticklabels=[])
             below.set(xlabel="u", xlim=(0.0, 1.0), ylim=(0.0, 1.02), xticks=_U_TICKS)
             below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -104,7 +103,7 @@ def ablation_picture(found: Sequence[Ablation]) -> str:
             _lines(panel, [Line(one.measure.name, [float(place) for place, _ in shown], [e for _, e in shown])])
             panel.set_xticks(range(len(names)), names, rotation=25, ha="right", rotation_mode="anchor", color=INK)
             panel.set(ylabel=one.measure.name, xlim=(-0.4, len(names) - 0.6))
-            panel.set_title(noise_title(one.noise), fontsize=9.5, color=INK)
+            panel.set_title(one.noise.title, fontsize=9.5, color=INK)
             panel.grid(False, axis="x")
 
     return picture("What each part adds", draw, _PANEL * len(found), 3.4)

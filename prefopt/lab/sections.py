@@ -13,7 +13,6 @@ from prefopt.lab.analysis.duels import Duel, against, all_duels
 from prefopt.lab.analysis.gain import gain_lines
 from prefopt.lab.grid import MEASURES, Grid, Noise
 from prefopt.lab.outcome import BINS
-from prefopt.lab.wording import noise_title
 
 Pictures = dict[str, str]
 """SVG texts by file name; sections add theirs."""
@@ -117,7 +116,7 @@ def _matrix(noise: Noise, methods: Sequence[str], duels: dict[tuple[Noise, str, 
         }
         for row, first in enumerate(methods[:-1])
     ]
-    return {"title": noise_title(noise), "columns": methods[1:], "rows": rows}
+    return {"title": noise.title, "columns": methods[1:], "rows": rows}
 
 
 def _bins(found: Sequence[Detection]) -> Section:
@@ -126,7 +125,7 @@ def _bins(found: Sequence[Detection]) -> Section:
     for one in found:
         for doubted, kind in ((one.flipped, "flipped"), (one.minority, "minority")):
             if doubted:
-                columns.append(f"{noise_title(one.noise)}, {kind}")
+                columns.append(f"{one.noise.title}, {kind}")
                 shares.append(_shares(one, doubted))
     rows = [
         {"name": f"{place / BINS:.2f} to {(place + 1) / BINS:.2f}", "cells": [share[place] for share in shares]}

@@ -42,11 +42,6 @@ class Difference:
         return self.adjusted is not None and self.adjusted < 1.0 - LEVEL
 
 
-def all_equal(found: Estimate) -> bool:
-    """Whether a figure has no interval because several seeds agree."""
-    return found.low is None and found.n > 1
-
-
 def mean(values: Seeded, limits: Limits = UNLIMITED) -> Estimate | None:
     """The mean over seeds, and an interval that stays within the limits of the figure; None for no seed.
 

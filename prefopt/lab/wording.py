@@ -1,12 +1,11 @@
 """How figures over seeds are written."""
 
-import re
 from collections.abc import Callable, Sequence
 
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.claims import Claim, Kind
 from prefopt.lab.analysis.cost import Reached
-from prefopt.lab.analysis.tuning import Tuned
+from prefopt.lab.analysis.tuning import Tuned, equally_tuned
 from prefopt.lab.grid import Noise
 from prefopt.page.formats import minus
 
@@ -36,13 +35,6 @@ def p_value(p: float | None) -> str:
     if p is None:
         return "-"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def noise_title(noise: Noise) -> str:
-    """A noise with its rate, where it has one that its name does not tell: `symmetric (20%)`."""
-    rate = f"{100.0 * (noise.rate or 0.0):.3g}"
-    told = rate in re.findall(r"[0-9.]+", noise.name)
-    return noise.name if not noise.rate or told else f"{noise.name} ({rate}%)"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -90,11 +82,11 @@ def gaps(missing: Sequence[tuple[str, Noise, int]]) -> list[str]:
     ]
 
 
-def equal_tries(found: Sequence[Tuned], equal: bool) -> str:
+def equal_tries(found: Sequence[Tuned]) -> str:
     """Whether methods had equally many candidates."""
     if not found:
         return ""
-    if equal:
+    if equally_tuned(found):
         return f"Every method had {counted(len(found[0].candidates), 'candidate')}."
     told = listed([f"{one.method} {len(one.candidates)}" for one in found])
     return f"**Methods were not tuned alike**: candidates, or their seeds, differ in number ({told})."

@@ -82,8 +82,8 @@ def test_every_question_has_its_section_and_every_picture_its_file(made: list[Pa
 
 def test_the_page_says_how_many_claims_there_are_and_which_are_not_corrected(made: list[Path]) -> None:
     text = " ".join(made[0].read_text().split())
-    assert "What the publications claim, in 23 figures" in text
-    assert "Each of the other 11 *holds* if its whole interval lies on its side" in text
+    assert "What the publications claim, in 19 figures" in text
+    assert "Each of the other 7 *holds* if its whole interval lies on its side" in text
     assert "these intervals are not corrected for how many claims there are" in text
 
 
@@ -162,7 +162,7 @@ def test_pictures_that_the_page_no_longer_has_are_removed_and_nothing_else(tmp_p
 
 def test_laboratories_of_two_stems_share_a_directory(tmp_path: Path) -> None:
     cells = kit.drawn(methods=["dpo"], noises=["clean", "flips-20"], seeds=range(2))
-    (tmp_path / "lab-notes.md").write_text("of the first")
+    (tmp_path / "lab-notes.md").write_text("of the first, see ![two](lab-two-gain-score.svg)")
     first = {path: path.read_bytes() for path in written(cells, tmp_path)}
     second = written(cells, tmp_path, AnalysisConfig(stem="lab-two"))
     text = second[0].read_text()
@@ -173,6 +173,27 @@ def test_laboratories_of_two_stems_share_a_directory(tmp_path: Path) -> None:
     written(kit.drawn(methods=["dpo"], noises=["tastes"]), tmp_path, AnalysisConfig(stem="lab-two"))
     assert {path: path.read_bytes() for path in first} == first
     assert not any(path.exists() for path in second[1:])
+
+
+def test_what_a_page_shows_of_another_laboratory_stays(tmp_path: Path) -> None:
+    cells = kit.drawn(methods=["dpo"], noises=["clean", "flips-20"], seeds=range(2))
+    notes = tmp_path / "lab-notes.md"
+    notes.write_text("![two](lab-two-gain-score.svg)")
+    written(cells, tmp_path, AnalysisConfig(stem="lab-two"))
+    written(cells, tmp_path)
+    notes.write_text("no more")
+    written(cells, tmp_path)
+    assert (tmp_path / "lab-two-gain-score.svg").exists()
+
+
+def test_a_method_that_is_still_being_tuned_is_not_told_as_tuned_less(tmp_path: Path) -> None:
+    tried = [
+        kit.outcome(method, "flips-20", 9, candidate=number, settings=[f"train.steps={number + 1}"])
+        for method, count in (("dpo", 2), ("ipo", 1))
+        for number in range(count)
+    ]
+    assert "Every method had 2 candidates." in written(tried, tmp_path, chosen={"dpo": 0})[0].read_text()
+    assert "**Methods were not tuned alike**" in written(tried, tmp_path, chosen={"dpo": 0, "ipo": 0})[0].read_text()
 
 
 def test_a_column_of_all_votes_stands_beside_groups_of_any_name(tmp_path: Path) -> None:

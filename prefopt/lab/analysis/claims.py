@@ -1,7 +1,8 @@
 """What the publications claim. One about two methods goes by the corrected test of the table that compares them; any
-other holds where its whole interval lies on its side of the bound. Several seeds that all agree have no interval: their
-figure is taken as it is."""
+other holds where its whole interval lies on its side of the bound. One seed decides nothing, and neither do seeds that
+all agree: win rates and correlations over bins have few steps."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +14,8 @@ from prefopt.lab.analysis.cost import lead_at, reached
 from prefopt.lab.analysis.detection import detections
 from prefopt.lab.analysis.duels import against
 from prefopt.lab.analysis.gain import kept_at
-from prefopt.lab.grid import ACCURACY, MEASURES, Grid, Noise
-from prefopt.lab.statistics import Difference, all_equal
+from prefopt.lab.grid import MEASURES, Grid
+from prefopt.lab.statistics import Difference
 from prefopt.stages.minority import ONLINE
 
 Verdict = Literal["holds", "does not hold", "not decided"]
@@ -47,12 +48,10 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """By the test where two methods are compared, else by the interval; one seed decides nothing."""
+        """By the test where two methods are compared, else by the interval."""
         if self.measured is None or (self.compares and not (self.tested and self.tested.decided)):
             return "not decided"
         low, high, bound = self.measured.low, self.measured.high, self.bound
-        if all_equal(self.measured):
-            low = high = self.measured.value
         if low is None or high is None:
             return "not decided"
         if self.side == "at most":
@@ -63,20 +62,20 @@ class Claim:
 
     @property
     def why(self) -> str:
-        """What keeps it from being decided, or decides it without an interval; else empty."""
-        if self.measured is None:
-            return self.lacking
-        if all_equal(self.measured):
-            return f"all {self.measured.n} seeds equal"
+        """What keeps it from being decided; else empty."""
         if self.verdict != "not decided":
             return ""
+        if self.measured is None:
+            return self.lacking
+        if self.measured.low is None:
+            return f"all {self.measured.n} seeds equal" if self.measured.n > 1 else "one seed"
         if self.tested and self.tested.adjusted is not None:
             return f"p {self.tested.adjusted:.2g} after Holm's correction"
-        return "one seed" if self.measured.low is None else "the bound lies in the interval"
+        return "the bound lies in the interval"
 
 
 def claims(grid: Grid, asked: AnalysisConfig) -> list[Claim]:
-    """All that the config names methods for, measured or not."""
+    """All whose methods and noises have some cell, measured or not."""
     makers = (_gains, _rivals, _detection, _work, _steps)
     return [claim for make in makers for claim in make(grid, asked)]
 
@@ -88,7 +87,9 @@ def _gains(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
         (asked.adaptive, f"keeps at least {_percent(bounds.kept)}", "at least", bounds.kept),
         (asked.reference, f"loses at least {_percent(bounds.lost)}", "at most", 1.0 - bounds.lost),
     )
-    for method, does, side, bound in claimed:
+    for method, does, side, bound in claimed if noise else ():
+        if method not in grid.methods:
+            continue
         told = f"{method} {does} of its clean gain at {rate} flips"
         for measure in MEASURES:
             cells = grid.values(method, noise, measure.of) and grid.values(method, grid.clean, measure.of)
@@ -99,6 +100,8 @@ def _gains(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 
 def _detection(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
     noise, rate = grid.flips(asked.claims.auroc_rate), _percent(asked.claims.auroc_rate)
+    if noise is None or asked.adaptive not in grid.methods:
+        return
     found = detections(grid, [asked.adaptive])
     own = next((one for one in found if (one.source, one.noise) == (ONLINE, noise)), None)
     bound, u = asked.claims.auroc, f"the online u of {asked.adaptive}"
@@ -132,27 +135,21 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
         return
     first, *others = asked.families
     share = _percent(asked.claims.work)
-    for family in others:
-        noise = _work_noise(grid, asked, family)
-        lead = noise and lead_at(grid, noise, asked.families, family, ACCURACY, asked.claims.work)
-        yield Claim(
-            SMPO,
-            f"{family} is as good as {first} after {share} of its UNet work",
-            f"held-out accuracy there, minus {first}'s at its end" + (f", at {noise.name}" if noise else ""),
-            "at least",
-            0.0,
-            "difference",
-            lead.estimate if lead else None,
-            f"{family} has no length of so little work" if noise else NO_CELLS,
-        )
-
-
-def _work_noise(grid: Grid, asked: AnalysisConfig, family: str) -> Noise | None:
-    """The first noise, clean labels before others, at which the family can be compared."""
-    for noise in grid.noises:
-        if any(one.family == family for one in reached(grid, noise, asked.families, ACCURACY)):
-            return noise
-    return None
+    for family, noise in itertools.product(others, grid.noises):
+        for measure in MEASURES:
+            if all(one.family != family for one in reached(grid, noise, asked.families, measure)):
+                continue
+            lead = lead_at(grid, noise, asked.families, family, measure, asked.claims.work)
+            yield Claim(
+                SMPO,
+                f"{family} is as good as {first} after {share} of its UNet work, {noise.title}",
+                f"{measure.name} there, minus {first}'s at its end",
+                "at least",
+                0.0,
+                "difference",
+                lead.estimate if lead else None,
+                f"{family} has no length of so little work",
+            )
 
 
 def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
