@@ -74,6 +74,7 @@ def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: P
         list(sitting.found.values()),
         tree.page,
         directory,
+        planned=list(tree.methods),
         chosen=sitting.chosen,
         title=tree.page.title or f"The laboratory {tree.name}",
         model=f"{model.path} (digest {model_digest(model)[:12]})",

@@ -9,14 +9,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from prefopt.config.base import Branch, Count
 from prefopt.config.lab_page import AnalysisConfig
+from prefopt.config.lab_settings import Candidates, Settings, is_below, override_path
 from prefopt.config.load import apply_override, parsed_text, read_text
 from prefopt.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.%+_-]{0,47}$")]
-Settings = dict[str, Any]
-"""Dotted keys of a run's config, and their values."""
-Candidates = dict[str, Annotated[list[Any], Field(min_length=1)]]
-"""Dotted keys of a run's config, and the values to try: every combination is a candidate."""
 
 
 class MethodConfig(Branch):
@@ -133,12 +130,45 @@ class LabConfig(Branch):
             raise ValueError(f"every method must have equally many candidates: {told}")
         return self
 
+    @model_validator(mode="after")
+    def _candidates_are_tried(self) -> "LabConfig":
+        for name, method in self.methods.items():
+            if method.like is not None:
+                continue
+            for key in self._tried(name):
+                for own in method.set:
+                    if own == key or is_below(own, key):
+                        raise ValueError(
+                            f"methods.{name}.set.{own} and the candidates for {key} exclude each other: leave one of"
+                            f" them out, or give the method candidates of its own (methods.{name}.tune)"
+                        )
+                for changed in self.tuning.set if self.tuning else ():
+                    if changed == key or is_below(changed, key) or is_below(key, changed):
+                        raise ValueError(
+                            f"tuning.set.{changed} changes what the candidates for {key} of {name} try: leave it out"
+                        )
+        return self
+
+    @model_validator(mode="after")
+    def _the_page_names_methods(self) -> "LabConfig":
+        for field, names in self.page.named.items():
+            unknown = [name for name in names if name not in self.methods]
+            if unknown:
+                raise ValueError(
+                    f"page.{field}: {unknown[0]!r} is none of the methods, which are {', '.join(self.methods)}"
+                )
+        return self
+
     def candidates(self, method: str) -> list[Settings]:
         """The settings that tuning tries for a method: one, empty, where nothing is tuned."""
-        tuned = self.methods[method].tune
-        if tuned is None:
-            tuned = self.tuning.candidates if self.tuning else {}
-        return [dict(zip(tuned, values, strict=True)) for values in itertools.product(*tuned.values())]
+        tried = self._tried(method)
+        return [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
+
+    def _tried(self, method: str) -> Candidates:
+        own = self.methods[method].tune
+        if own is not None:
+            return own
+        return self.tuning.candidates if self.tuning else {}
 
     @property
     def cells(self) -> int:
@@ -160,11 +190,11 @@ def flip_rate(noise: Settings) -> float | None:
 
 def load_lab(path: str | Path, overrides: Sequence[str] = ()) -> LabConfig:
     """Read a laboratory's config; `run` and `outcomes` become absolute paths. `overrides` are KEY=VALUE, as
-    `load_config` takes them. ConfigError for what is no such file."""
+    `load_config` takes them, with keys of a run whole (`override_path`). ConfigError for what is no such file."""
     place = Path(path)
     tree = parsed_text(read_text(place), str(path))
     for override in overrides:
-        apply_override(tree, override)
+        apply_override(tree, override, override_path)
     try:
         config = LabConfig.model_validate(tree)
     except ValidationError as error:

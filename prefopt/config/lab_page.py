@@ -30,7 +30,8 @@ class ClaimBounds(Branch):
 
 
 class AnalysisConfig(Branch):
-    """Which of the laboratory's methods play which part. The page leaves out, and names, those without outcomes."""
+    """Which of the laboratory's methods play which part; defaults that it does not have play none. The page leaves out,
+    and names, methods without outcomes."""
 
     reference: Name = "dpo"
     """The method that the others are compared with."""
@@ -80,6 +81,14 @@ class AnalysisConfig(Branch):
     def notes_file(self) -> str:
         """Name of the file of notes."""
         return self.notes or f"{self.stem}-notes.md"
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """Methods by the field that names them, of fields that the config gives; those of defaults may not be there."""
+        lists = {"rivals": self.rivals, "baselines": self.baselines, "methods": self.methods, "ablation": self.ablation}
+        families = {f"families.{family}": names for family, names in self.families.items()}
+        every = {"reference": (self.reference,), "adaptive": (self.adaptive,), **lists, "about": tuple(self.about)}
+        return {field: names for field, names in every.items() if field in self.model_fields_set} | families
 
     @property
     def parts(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,15 @@ def parsed_text(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Change a config's tree by KEY=VALUE, a dotted key and a YAML value. ConfigError where it cannot be."""
+def _by_dots(tree: dict[str, Any], key: str) -> list[str]:
+    return key.split(".")
+
+
+def apply_override(
+    tree: dict[str, Any], override: str, path: Callable[[dict[str, Any], str], list[str]] = _by_dots
+) -> None:
+    """Change a config's tree by KEY=VALUE, a dotted key and a YAML value. `path` splits the key, by default at every
+    dot. ConfigError where it cannot be."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r}: write KEY=VALUE, for example --set train.steps=100.")
@@ -141,7 +148,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override!r}: the value is not valid YAML.") from None
     node: Any = tree
-    *parents, last = key.split(".")
+    *parents, last = path(tree, key)
     for depth, part in enumerate(parents):
         node = _child(node, part, where=".".join(parents[: depth + 1]))
     if isinstance(node, list):

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from prefopt.config.lab import LabConfig, Settings, flip_rate
+from prefopt.config.lab import LabConfig, flip_rate
+from prefopt.config.lab_settings import Settings, erasure
+from prefopt.errors import ConfigError
 from prefopt.lab.outcome import Outcome
 
 
@@ -107,9 +109,37 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 def _cell(lab: LabConfig, method: str, noise: str, seed: int, chosen: Settings, candidate: int | None) -> Cell:
     own = lab.methods[method].set
     taken = {key: value for key, value in chosen.items() if key not in own}
-    settings = {**dict.fromkeys(lab.seeded, seed), **lab.noises[noise], **own, **taken}
+    layers: dict[str, Settings] = {
+        "seeded": dict.fromkeys(lab.seeded, seed),
+        f"noises.{noise}": lab.noises[noise],
+        f"methods.{method}.set": own,
+        "tuning": taken,
+    }
+    settings = {key: value for layer in layers.values() for key, value in layer.items()}
+    setter = {key: name for name, layer in layers.items() for key in layer}
     rate = flip_rate(lab.noises[noise])
-    return Cell(method, noise, rate, seed, candidate, tuple(as_overrides(settings)))
+    cell = Cell(method, noise, rate, seed, candidate, tuple(as_overrides(settings)))
+    _refuse_lost(cell, lab, settings, setter)
+    return cell
+
+
+def _refuse_lost(cell: Cell, lab: LabConfig, settings: Settings, setter: Mapping[str, str]) -> None:
+    """ConfigError where a setting erases what another one has set before it, or takes the place of the cell's seed.
+    `setter`: who sets a key in the end."""
+    found = erasure(list(settings))
+    if found:
+        key, lost = found
+        whose = ", the cell's seed" if lost in lab.seeded else f" of {setter[lost]}"
+        raise ConfigError(
+            f"The cell {cell.title!r}: {setter[key]} sets the whole branch {key!r}, which would erase {lost!r}{whose}."
+            f" Set what is meant by keys below {key!r}, as {lost!r} is one."
+        )
+    for key in lab.seeded:
+        if settings[key] != cell.seed:
+            raise ConfigError(
+                f"The cell {cell.title!r}: {setter[key]} sets {key!r}, which `seeded` gives the cell's seed. Leave it"
+                f" out there; or leave it out of `seeded`, and {key!r} is no cell's seed."
+            )
 
 
 def _flow(value: Any) -> str:

@@ -13,6 +13,7 @@ from prefopt.errors import ConfigError, PrefoptError
 from prefopt.lab.cells import Cell, chosen_candidates, every_cell, grid_cells, tuning_cells
 from prefopt.lab.jobs import Job, Jobs
 from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
+from prefopt.lab.truth import check_truth
 from prefopt.lab.work import OWN, Laboratory
 from prefopt.lab.workers import Given, Workers, hired
 
@@ -51,9 +52,11 @@ class Lab:
     """A laboratory in its directory. What other sittings and machines have found counts."""
 
     def __init__(self, config: LabConfig, place: str, watcher: Watcher) -> None:
-        """ConfigError if the run's config, or a cell's settings, make no run."""
+        """ConfigError if the run's config, or a cell's settings, make no run, or if `truth` is no reward."""
         self._config, self._watcher = config, watcher
         run = load_config(config.run)
+        if config.truth is not None:
+            check_truth(run, config.truth)
         self._cluster = run.cluster
         elsewhere = run.cluster.submit.kind != "here"
         place = place if "://" in place else os.path.abspath(place)
@@ -136,7 +139,7 @@ class Lab:
         if found is None:
             return {}, None
         data, tag = found
-        outcomes = read_outcomes(data.decode(), f"{self._folder.uri}/{self._file}")
+        outcomes = read_outcomes(data, f"{self._folder.uri}/{self._file}")
         return {(one.key, one.truth): one for one in outcomes}, tag
 
     def _check_cells(self) -> None:

@@ -104,10 +104,11 @@ class Outcome(_Record):
         return next(iter(self.scores.values()))
 
 
-def read_outcomes(text: str, where: str) -> list[Outcome]:
-    """Every line of a file; `where` names it in errors. InputError for a line that is no outcome."""
+def read_outcomes(data: bytes, where: str) -> list[Outcome]:
+    """Every line of a file; `where` names it in errors. InputError for a line that is no outcome, or no UTF-8."""
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    for number, line in enumerate(lines, start=1):
         try:
             found.append(Outcome.model_validate_json(line))
         except ValidationError as error:

@@ -34,6 +34,7 @@ def write_page(
     analysis: AnalysisConfig,
     directory: Path,
     *,
+    planned: Sequence[str],
     chosen: Mapping[str, int],
     title: str,
     model: str,
@@ -43,13 +44,14 @@ def write_page(
     """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem; returns their paths, the page first.
     Same outcomes, same bytes.
 
-    `chosen`: the candidate of each method, without those that are still being tuned; `run`: path of the laboratory's
-    run config, as commands name it; `made_by`: the command or version that made the outcomes. Pictures of its own
-    that the page to be replaced links to, and this one does not, are removed. Raises InputError where outcomes are of
-    two grids.
+    `planned`: every method of the laboratory; `chosen`: the candidate of each, without those that are still being
+    tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made
+    the outcomes. Pictures of its own that the page to be replaced links to, and this one does not, are removed. Raises
+    InputError where outcomes are of two grids.
     """
     notes, page = _text(directory / analysis.notes_file).strip("\n"), directory / analysis.file
-    files = page_files(outcomes, analysis, notes, chosen=chosen, title=title, model=model, run=run, made_by=made_by)
+    told = {"title": title, "model": model, "run": run, "made_by": made_by}
+    files = page_files(outcomes, analysis, notes, planned=planned, chosen=chosen, **told)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in sorted(_linked(_text(page), analysis.stem) - _linked(files[page.name], analysis.stem)):
         (directory / stale).unlink(missing_ok=True)
@@ -63,6 +65,7 @@ def page_files(
     analysis: AnalysisConfig,
     notes: str,
     *,
+    planned: Sequence[str],
     chosen: Mapping[str, int],
     title: str,
     model: str,
@@ -79,7 +82,7 @@ def page_files(
     values: dict[str, Any] = {
         "title": title,
         "opening": _opening(grid, cells, model, run, made_by),
-        "reading": _reading(grid, analysis, methods, cells),
+        "reading": _reading(grid, planned, methods, cells),
         "asked": analysis,
         "seeds": len(grid.seeds),
         "methods": len(methods),
@@ -142,8 +145,8 @@ def _opening(grid: Grid, cells: Sequence[Outcome], model: str, run: str, made_by
     )
 
 
-def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells: Sequence[Outcome]) -> list[str]:
-    """What a reader must know of every table."""
+def _reading(grid: Grid, planned: Sequence[str], methods: Sequence[str], cells: Sequence[Outcome]) -> list[str]:
+    """What a reader must know of every table, which hold these of the planned methods."""
     if not cells:
         return []
     headlines = list(dict.fromkeys(next(iter(one.win_rates)) for one in cells))
@@ -158,7 +161,7 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
         " there is no interval, there is one seed, or all seeds agree. All cells start from one base model, and"
         " intervals say nothing of how far another one would differ.",
     ]
-    absent = [name for name in _asked_for(analysis) if name not in grid.methods]
+    absent = [name for name in planned if name not in grid.methods]
     if absent:
         found.append(f"**No cells yet** of {wording.listed([f'`{name}`' for name in absent])}.")
     missing = grid.missing(methods)
@@ -172,13 +175,6 @@ def _reading(grid: Grid, analysis: AnalysisConfig, methods: Sequence[str], cells
     if len(kinds) > 1:
         found.append(f"Cells ran on processors of several kinds, whose last bits differ: {wording.listed(kinds)}.")
     return found
-
-
-def _asked_for(analysis: AnalysisConfig) -> list[str]:
-    """Every method that the config names."""
-    families = (name for names in analysis.families.values() for name in names)
-    main = (analysis.reference, analysis.adaptive, *analysis.baselines)
-    return list(dict.fromkeys((*(analysis.methods or main), *analysis.ablation, *families)))
 
 
 def _linked(page: str, stem: str) -> set[str]:

@@ -9,7 +9,17 @@ from prefopt.data.storage import Storage
 from prefopt.data.tables import read_tables
 from prefopt.distributed.costly import CostlyRows
 from prefopt.distributed.units import say_nothing
+from prefopt.errors import ConfigError
+from prefopt.rewards import reward_spec
 from prefopt.stages.base import StageContext, StageOutput
+
+
+def check_truth(config: RunConfig, reward: str) -> None:
+    """ConfigError if the laboratory's `truth` is no reward of the run; InputError if its weights are not there."""
+    try:
+        reward_spec(reward, config)
+    except ConfigError as error:
+        raise ConfigError(f"truth: {error}") from None
 
 
 def score_truth(context: StageContext, reward: str) -> None:

@@ -6,7 +6,7 @@ from prefopt.config import RunConfig, dump_config, load_config
 from prefopt.data.storage import Storage
 from prefopt.distributed.units import say_nothing
 from prefopt.errors import ConfigError
-from prefopt.lab.cells import Cell
+from prefopt.lab.cells import Cell, as_overrides
 from prefopt.lab.measure import measure
 from prefopt.lab.outcome import Outcome
 from prefopt.lab.truth import score_truth
@@ -32,17 +32,19 @@ class Laboratory:
     """Whether a cell's stages are jobs that `cluster.submit` sends to a cluster. If not, they work in this process."""
 
     def config(self, cell: Cell) -> RunConfig:
-        """A cell's config. ConfigError if its settings make none, or if a cell of the grid would not be judged on the
-        test split."""
-        here = [] if self.elsewhere else [f"store={self.place}/store", "cluster.engine=process"]
+        """A cell's config. ConfigError if its settings make none, or if it would be judged on another split than its
+        kind of cell is: tuning on validation, the grid on test."""
+        here = {} if self.elsewhere else {"store": f"{self.place}/store", "cluster.engine": "process"}
         try:
-            config = load_config(self.run, [*cell.settings, *here])
+            config = load_config(self.run, [*cell.settings, *as_overrides(here)])
         except ConfigError as error:
             raise ConfigError(f"The cell {cell.title!r} is no run. {error}") from None
-        if cell.candidate is None and config.evaluate.split != "test":
+        split, due = config.evaluate.split, "test" if cell.candidate is None else "validation"
+        if split != due:
+            why = "settings are chosen on validation and compared on test"
             raise ConfigError(
-                f"The cell {cell.title!r} would be judged on the {config.evaluate.split} split, on which settings are"
-                " chosen: leave evaluate.split out of the run and of what methods and noises set."
+                f"The cell {cell.title!r} would be judged on the {split} split, not on {due}: {why}. Leave"
+                " evaluate.split out of the run and of what methods and noises set."
             )
         return config
 

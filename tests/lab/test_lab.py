@@ -12,10 +12,11 @@ import pytest
 from prefopt.config.lab import BudgetConfig
 from prefopt.data.manifest import read_manifest
 from prefopt.data.storage import Storage
-from prefopt.errors import ConfigError, PrefoptError
+from prefopt.errors import ConfigError, InputError, PrefoptError
 from prefopt.lab.cells import Cell
 from prefopt.lab.lab import Lab, Sitting
-from prefopt.lab.outcome import Outcome, read_outcomes
+from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
+from tests.kit import lab as kit
 from tests.kit.laboratories import loaded
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -166,7 +167,7 @@ def test_a_cell_that_fails_leaves_the_others_whole(grid: Grid, tmp_path: Path) -
     assert cell.method == "broken"
     assert isinstance(error, PrefoptError)
     assert any("broken, clean, seed 3: failed." in line for line in told.lines)
-    kept = (tmp_path / "lab" / "outcomes.jsonl").read_text()
+    kept = (tmp_path / "lab" / "outcomes.jsonl").read_bytes()
     assert [one.method for one in read_outcomes(kept, "kept")] == ["dpo"]
 
 
@@ -182,11 +183,31 @@ def test_another_truth_says_other_things_of_the_same_runs(grid: Grid, tmp_path: 
         ({"methods": {"a_b": {}, "a-b": {}}}, "have one directory"),
         ({"methods": {"dpo": {"set": {"train.stepss": 3}}}}, "'dpo, clean, seed 3' is no run"),
         ({"methods": {"dpo": {"set": {"evaluate.split": "validation"}}}}, "judged on the validation split"),
+        (
+            {
+                "methods": {"dpo": {"set": {"evaluate.split": "test"}}},
+                "tuning": {"noise": "clean", "candidates": {"train.steps": [1, 2]}},
+            },
+            "'dpo, clean, seed 1000, candidate 0' would be judged on the test split, not on validation",
+        ),
+        ({"truth": "world/treu"}, "truth: There is no reward model 'world/treu'. Known: .*world/true"),
+        ({"methods": {"dpo": {"set": {"inject": {}}}}}, "which would erase 'inject.seed', the cell's seed"),
     ],
 )
 def test_what_cannot_be_a_cell_is_said_before_any_begins(tmp_path: Path, branches: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Lab(loaded(tmp_path, **branches), str(tmp_path / "lab"), Told())
+
+
+def test_a_file_of_outcomes_is_read_line_by_line(tmp_path: Path) -> None:
+    """And only the ends of lines end a line, whatever else Python takes for one."""
+    (tmp_path / "kept.jsonl").write_bytes(as_lines([kit.outcome("d\u2028p\u0085o", "clean", 0)]).encode())
+    config = loaded(tmp_path, outcomes="kept.jsonl")
+    Lab(config, str(tmp_path / "lab"), Told())
+    with (tmp_path / "kept.jsonl").open("ab") as kept:
+        kept.write(b'{"key": "\xff"}\n')
+    with pytest.raises(InputError, match=r"kept\.jsonl, line 2 is no outcome"):
+        Lab(config, str(tmp_path / "lab"), Told())
 
 
 def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None:

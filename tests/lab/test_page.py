@@ -3,7 +3,7 @@
 import random
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,12 +50,17 @@ def whole() -> list[Outcome]:
 
 
 def written(
-    outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED, chosen: Mapping[str, int] | None = None
+    outcomes: list[Outcome],
+    directory: Path,
+    asked: AnalysisConfig = ASKED,
+    chosen: Mapping[str, int] | None = None,
+    planned: Sequence[str] = (),
 ) -> list[Path]:
     return write_page(
         outcomes,
         asked,
         directory,
+        planned=planned,
         chosen=chosen or {},
         title="A lab",
         model="the embedded world",
@@ -113,9 +118,9 @@ def test_every_cell_has_the_command_that_runs_it_again(made: list[Path]) -> None
 def test_missing_cells_and_absent_methods_are_told(tmp_path: Path) -> None:
     cells = kit.drawn(methods=["adaptive_dpo", "dpo"], noises=["clean", "flips-20"], seeds=range(3))
     cells.remove(next(one for one in cells if (one.method, one.noise, one.seed) == ("dpo", "flips-20", 1)))
-    text = written(cells, tmp_path)[0].read_text()
+    text = written(cells, tmp_path, planned=["adaptive_dpo", "dpo", "kto", "dpo_ddim"])[0].read_text()
     assert "**1 of 12 cells** of the methods below have no outcome: dpo at flips-20, seed 1." in text
-    assert "**No cells yet** of `majority_vote`, `filter_minority`, `flip_minority`, `dpo_ddim`, `smpo`" in text
+    assert "**No cells yet** of `kto` and `dpo_ddim`." in text, "of methods of the laboratory, and no others"
     assert "; 2 seeds)" in text
 
 
