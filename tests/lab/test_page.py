@@ -52,16 +52,17 @@ def whole() -> list[Outcome]:
 def written(
     outcomes: list[Outcome], directory: Path, asked: AnalysisConfig = ASKED, chosen: Mapping[str, int] | None = None
 ) -> list[Path]:
-    return write_page(
+    places = write_page(
         outcomes,
         asked,
-        directory,
+        str(directory),
         chosen=chosen or {},
         title="A lab",
         model="the embedded world",
         run="run.yaml",
         made_by="`prefopt lab`",
     )
+    return [Path(place) for place in places]
 
 
 @pytest.fixture(scope="module")
