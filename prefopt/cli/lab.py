@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +28,7 @@ def lab(
         float | None, typer.Option("--minutes", min=0.0, help="Begin none after so long; 0 writes the page alone.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--page", help="Directory for the page and its pictures [the run directory].")
+        str | None, typer.Option("--page", help="Directory or URI for the page and its pictures [the run directory].")
     ] = None,
     set_: Overrides = None,
     json_: AsJson = False,
@@ -37,6 +37,7 @@ def lab(
 ) -> None:
     """Run a grid of objectives, label noises and seeds, or what is left of it, and compare what they gave."""
     from prefopt.lab.lab import Lab
+    from prefopt.lab.waiting import advice, waiting_methods
 
     tree = load_lab(config, set_ or [])
     address = [f"cluster.address={ray_address}"] if ray_address else []
@@ -46,27 +47,33 @@ def lab(
     place = run_dir or f"runs/{tree.name}"
     with Reporter() as reporter, engine(run, debug) as start:
         reporter.begin("lab")
-        sitting = Lab(tree, place, reporter).run(budget, start)
-    directory = page or (Path(place) if "://" not in place else None)
-    written: Path | None = None
-    if sitting.found and directory:
-        command = ["prefopt", "lab", config, *(part for one in set_ or [] for part in ("--set", one))]
-        command += ["--page", str(page)] if page else []
-        written = _write(tree, run.model, sitting, directory, shlex.join(command))
+        sitting = Lab(tree, place, reporter, run.cluster).run(budget, start)
+    written: str | None = None
+    if sitting.found:
+        kept = run_dir if tree.outcomes is None else None
+        written = _write(tree, run.model, sitting, page or place, _made_by(config, kept, set_ or [], page))
     if json_:
         told = {"cells": sitting.cells, "done": len(sitting.found), "failed": len(sitting.failed)}
-        print_json({**told, "chosen": sitting.chosen, "page": str(written) if written else None})
+        found = waiting_methods(tree, sitting.failed)
+        waiting = {method: [cell.title for cell in cells] for method, cells in found.items()}
+        print_json({**told, "chosen": sitting.chosen, "waiting": waiting, "page": written})
     else:
         told_page = f" Page: {written}" if written else ""
         typer.echo(f"{len(sitting.found)} of {sitting.cells} cells are done.{told_page}")
     if sitting.failed:
         raise WorkerError(
             f"{len(sitting.failed)} cells failed, as told above; all others are kept. Run the same command again when"
-            " their cause is mended."
+            f" their cause is mended. {advice(tree, sitting.failed)}".rstrip()
         )
 
 
-def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: Path, made_by: str) -> Path:
+def _made_by(config: str, run_dir: str | None, overrides: Sequence[str], page: str | None) -> str:
+    """The command that makes the same page of the same outcomes; `run_dir` where they lie in it."""
+    options = [("--run-dir", run_dir), *(("--set", one) for one in overrides), ("--page", page)]
+    return shlex.join(["prefopt", "lab", config, *(part for name, one in options if one for part in (name, one))])
+
+
+def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: str, made_by: str) -> str:
     from prefopt.lab.page import write_page
     from prefopt.models.identity import model_digest
 

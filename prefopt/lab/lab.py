@@ -1,19 +1,21 @@
 """A sitting of the laboratory: from its config and the outcomes that are there to more outcomes."""
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from prefopt.config import load_config
+from prefopt.config.cluster import ClusterConfig
 from prefopt.config.lab import BudgetConfig, LabConfig
-from prefopt.data.storage import Storage
 from prefopt.errors import ConfigError, PrefoptError
 from prefopt.lab.cells import Cell, chosen_candidates, every_cell, grid_cells, tuning_cells
 from prefopt.lab.jobs import Job, Jobs
-from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
+from prefopt.lab.ledger import Ledger
+from prefopt.lab.outcome import Outcome
+from prefopt.lab.pace import Pace
 from prefopt.lab.truth import check_truth
+from prefopt.lab.waiting import waiting_methods
 from prefopt.lab.work import OWN, Laboratory
 from prefopt.lab.workers import Given, Workers, hired
 
@@ -39,108 +41,95 @@ class Sitting:
     found: dict[Cell, Outcome]
     """Of the cells that are done, in this sitting or an earlier one."""
     failed: dict[Cell, PrefoptError] = field(default_factory=dict)
+    """Cells of this sitting that failed, or that need a stage that failed."""
     chosen: dict[str, int] = field(default_factory=dict)
     """The candidate that each method took."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every cell is done."""
-        return len(self.found) == self.cells
 
 
 class Lab:
     """A laboratory in its directory. What other sittings and machines have found counts."""
 
-    def __init__(self, config: LabConfig, place: str, watcher: Watcher) -> None:
-        """ConfigError if the run's config, or a cell's settings, make no run, or if `truth` is no reward."""
+    def __init__(self, config: LabConfig, place: str, watcher: Watcher, cluster: ClusterConfig | None = None) -> None:
+        """`cluster`: by default the one of the run's config. ConfigError if that config, or a cell's settings, make no
+        run, or if `truth` is no reward."""
         self._config, self._watcher = config, watcher
         run = load_config(config.run)
         if config.truth is not None:
             check_truth(run, config.truth)
-        self._cluster = run.cluster
-        elsewhere = run.cluster.submit.kind != "here"
+        self._cluster = cluster or run.cluster
+        elsewhere = self._cluster.submit.kind != "here"
         place = place if "://" in place else os.path.abspath(place)
         self._laboratory = Laboratory(config.run, place, config.truth, elsewhere)
-        folder, _, self._file = (config.outcomes or f"{place}/{OUTCOMES}").rpartition("/")
-        self._folder = Storage(folder)
-        self._folder.check_writable()
+        self._ledger = Ledger(config.outcomes or f"{place}/{OUTCOMES}")
         self._check_cells()
         self._keys: dict[Cell, dict[str, str]] = {}
-        self._outcomes = self._read()[0]
-        self.model = run.model.path
+        self._left: list[Cell] = []
         self._total = config.cells + len(list(tuning_cells(config)))
 
     def run(self, budget: BudgetConfig, start_engine: Callable[[], object]) -> Sitting:
         """Do the cells that are missing, as far as the budget goes. A cell that fails is told, and left for another
         sitting."""
-        sitting = Sitting(self._total, self._found())
+        sitting = Sitting(self._total, {})
+        self._learn(sitting)
         self._watcher.progress(len(sitting.found), self._total, "cells")
-        if self._cells_left(sitting) and not _spent(budget, 0, 0.0):
-            with hired(self._laboratory, self._cluster, self._config.workers, start_engine) as workers:
-                self._work(workers, sitting, budget)
+        jobs, pace = Jobs(self._keys_of), Pace(budget)
+        if pace.allowed(self._left):
+            workers = hired(self._laboratory, self._cluster, self._config.workers, start_engine, self._watcher.say)
+            with workers as hands:
+                self._work(hands, jobs, pace, sitting)
+        sitting.failed = self._failed(jobs)
         sitting.chosen = chosen_candidates(self._config, sitting.found)
         return sitting
 
-    def _work(self, workers: Workers, sitting: Sitting, budget: BudgetConfig) -> None:
-        jobs, under_way, begun, ended, started = Jobs(self._keys_of), 0, 0, 0, time.monotonic()
-        jobs.add(self._cells_left(sitting))
+    def _work(self, workers: Workers, jobs: Jobs, pace: Pace, sitting: Sitting) -> None:
+        under_way = 0
         while True:
-            while under_way < workers.size and not _spent(budget, begun, time.monotonic() - started):
-                job = jobs.next()
-                if job is None:
-                    break
-                begun += job.stage is None
+            while under_way < workers.size and (job := self._next(jobs, pace, sitting)):
+                if job.stage is None:
+                    pace.begin()
                 workers.begin(job)
                 under_way += 1
             if not under_way:
                 return
             for job, given in workers.finished():
                 under_way -= 1
+                if job.stage is None:
+                    pace.end(well=isinstance(given, Outcome))
                 self._end(jobs, job, given, sitting)
-                if isinstance(given, Outcome):
-                    ended += 1
-                    self._tell(sitting, (time.monotonic() - started) / (ended + under_way / 2))
+                if job.stage is None:
+                    self._tell(jobs, pace, sitting)
 
-    def _tell(self, sitting: Sitting, pace: float) -> None:
-        """`pace`: seconds a cell takes, those under way taken to be half done."""
-        done = len(sitting.found)
-        self._watcher.progress(done, self._total, "cells", seconds_left=pace * (self._total - done))
+    def _next(self, jobs: Jobs, pace: Pace, sitting: Sitting) -> Job | None:
+        """For cells that neither this sitting nor another one has done by now, and no others."""
+        self._ledger.look()
+        self._learn(sitting)
+        return jobs.next(pace.allowed(jobs.waiting(self._left)))
+
+    def _tell(self, jobs: Jobs, pace: Pace, sitting: Sitting) -> None:
+        left = pace.seconds_left(self._to_begin(jobs, sitting))
+        self._watcher.progress(len(sitting.found), self._total, "cells", seconds_left=left)
+
+    def _to_begin(self, jobs: Jobs, sitting: Sitting) -> int:
+        """Cells that wait, and those of the grid that will when their method's settings are chosen."""
+        chosen = chosen_candidates(self._config, sitting.found)
+        blocked = waiting_methods(self._config, self._failed(jobs))
+        methods = self._config.methods.items()
+        later = sum((one.like or name) not in chosen and name not in blocked for name, one in methods)
+        each = len(self._config.noises) * len(self._config.seeds)
+        return len(jobs.waiting(self._left)) + later * each
 
     def _end(self, jobs: Jobs, job: Job, given: Given | PrefoptError, sitting: Sitting) -> None:
         if isinstance(given, PrefoptError):
             what = job.cell.title if job.stage is None else f"{job.stage} for {job.cell.title}"
             self._watcher.say(f"{what}: failed. {given}")
-            sitting.failed |= {lost.cell: given for lost in jobs.failed(job)}
+            jobs.failed(job, given)
             return
         jobs.done(job)
         if given is None:
             return
-        self._keep(given)
-        sitting.found = self._found()
-        jobs.add(self._cells_left(sitting))
+        self._ledger.keep(given)
+        self._learn(sitting)
         self._watcher.say(f"{job.cell.title}: {_in_words(given)}")
-
-    def _keep(self, outcome: Outcome) -> None:
-        """In the file, to which other sittings add theirs."""
-        while True:
-            there, tag = self._read()
-            self._outcomes = there | {(outcome.key, outcome.truth): outcome}
-            lines = as_lines(self._outcomes.values()).encode()
-            if tag is None:
-                written = self._folder.create(self._file, lines)
-            else:
-                written = self._folder.replace(self._file, lines, tag) is not None
-            if written:
-                return
-
-    def _read(self) -> tuple[dict[tuple[str, str | None], Outcome], str | None]:
-        """Outcomes by key and truth, and the file's tag; None if there is no file."""
-        found = self._folder.read_tagged(self._file)
-        if found is None:
-            return {}, None
-        data, tag = found
-        outcomes = read_outcomes(data, f"{self._folder.uri}/{self._file}")
-        return {(one.key, one.truth): one for one in outcomes}, tag
 
     def _check_cells(self) -> None:
         """ConfigError for a cell that is no run, before any of them begins, and for two with one directory."""
@@ -154,18 +143,21 @@ class Lab:
         for cell in kinds.values():
             self._laboratory.config(cell)
 
-    def _found(self) -> dict[Cell, Outcome]:
-        """Outcomes of the cells that are known by now, in the cells' own names: a run may be two cells."""
-        tuned = self._known(tuning_cells(self._config))
-        return tuned | self._known(grid_cells(self._config, tuned))
+    def _learn(self, sitting: Sitting) -> None:
+        """What is found by now, in the cells' own names (a run may be two cells), and which cells are left that can be
+        named."""
+        tuning = list(tuning_cells(self._config))
+        cells = [*tuning, *grid_cells(self._config, self._known(tuning))]
+        sitting.found = self._known(cells)
+        self._left = [cell for cell in cells if cell not in sitting.found]
 
     def _known(self, cells: Iterable[Cell]) -> dict[Cell, Outcome]:
-        known = ((cell, self._outcomes.get((self._keys_of(cell)[OWN[-1]], self._config.truth))) for cell in cells)
+        known = ((cell, self._ledger.find(self._keys_of(cell)[OWN[-1]], self._config.truth)) for cell in cells)
         return {cell: _of(cell, outcome) for cell, outcome in known if outcome is not None}
 
-    def _cells_left(self, sitting: Sitting) -> list[Cell]:
-        known = (*tuning_cells(self._config), *grid_cells(self._config, sitting.found))
-        return [cell for cell in known if cell not in sitting.found]
+    def _failed(self, jobs: Jobs) -> dict[Cell, PrefoptError]:
+        known = ((cell, jobs.failure(cell)) for cell in self._left)
+        return {cell: error for cell, error in known if error is not None}
 
     def _keys_of(self, cell: Cell) -> dict[str, str]:
         if cell not in self._keys:
@@ -176,11 +168,6 @@ class Lab:
 def _of(cell: Cell, outcome: Outcome) -> Outcome:
     names = {"method": cell.method, "noise": cell.noise, "rate": cell.rate, "seed": cell.seed}
     return outcome.model_copy(update={**names, "candidate": cell.candidate, "settings": list(cell.settings)})
-
-
-def _spent(budget: BudgetConfig, begun: int, seconds: float) -> bool:
-    cells, minutes = budget.cells, budget.minutes
-    return (cells is not None and begun >= cells) or (minutes is not None and seconds >= 60.0 * minutes)
 
 
 def _in_words(outcome: Outcome) -> str:

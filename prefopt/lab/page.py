@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from prefopt.config.lab_page import AnalysisConfig
+from prefopt.data.storage import Storage
 from prefopt.lab import wording
 from prefopt.lab.analysis.claims import claims
 from prefopt.lab.analysis.detection import LEAST, detections
@@ -32,7 +32,7 @@ from prefopt.page.environment import page_environment
 def write_page(
     outcomes: Sequence[Outcome],
     analysis: AnalysisConfig,
-    directory: Path,
+    directory: str,
     *,
     planned: Sequence[str],
     chosen: Mapping[str, int],
@@ -40,24 +40,24 @@ def write_page(
     model: str,
     run: str,
     made_by: str,
-) -> list[Path]:
-    """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem; returns their paths, the page first.
-    Same outcomes, same bytes.
+) -> list[str]:
+    """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem, into a directory, a path or URI;
+    returns their places, the page first. Same outcomes, same bytes.
 
     `planned`: every method of the laboratory; `chosen`: the candidate of each, without those that are still being
     tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made
     the outcomes. Pictures of its own that the page to be replaced links to, and this one does not, are removed. Raises
     InputError where outcomes are of two grids.
     """
-    notes, page = _text(directory / analysis.notes_file).strip("\n"), directory / analysis.file
+    folder, page = Storage(directory), analysis.file
+    notes = _text(folder, analysis.notes_file).strip("\n")
     told = {"title": title, "model": model, "run": run, "made_by": made_by}
     files = page_files(outcomes, analysis, notes, planned=planned, chosen=chosen, **told)
-    directory.mkdir(parents=True, exist_ok=True)
-    for stale in sorted(_linked(_text(page), analysis.stem) - _linked(files[page.name], analysis.stem)):
-        (directory / stale).unlink(missing_ok=True)
+    for stale in sorted(_linked(_text(folder, page), analysis.stem) - _linked(files[page], analysis.stem)):
+        folder.delete(stale)
     for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8", newline="\n")
-    return [directory / name for name in files]
+        folder.write_bytes(name, text.encode())
+    return [f"{folder.uri}/{name}" for name in files]
 
 
 def page_files(
@@ -183,8 +183,8 @@ def _linked(page: str, stem: str) -> set[str]:
     return set(re.findall(rf"\]\(({stem}-(?:gain-(?:{gains})|u-[a-z]+|ablation|cost-[0-9]+)\.svg)\)", page))
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _text(folder: Storage, name: str) -> str:
+    return folder.read_bytes(name).decode() if folder.size(name) is not None else ""
 
 
 def _fence(commands: Sequence[str]) -> str:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
 
 import ray
@@ -112,21 +113,28 @@ def _size(cluster: ClusterConfig, wanted: int | None) -> int:
 
 
 class Threads:
-    """Threads, each of which sends a cell's stages to a cluster and waits for them."""
+    """Threads, each of which sends a cell's stages to a cluster and waits for them. They end with the process: nobody
+    waits for what is under way then."""
 
-    def __init__(self, laboratory: Laboratory, pool: ThreadPoolExecutor, size: int) -> None:
+    def __init__(self, laboratory: Laboratory, size: int) -> None:
         self.size = size
-        self._laboratory, self._pool = laboratory, pool
-        self._under_way: dict[Future[Given | str], Job] = {}
+        self.under_way = 0
+        self._laboratory = laboratory
+        self._ended: SimpleQueue[tuple[Job, Given | str]] = SimpleQueue()
 
     def begin(self, job: Job) -> None:
-        """Give it to a thread."""
-        self._under_way[self._pool.submit(_do, self._laboratory, job)] = job
+        """Give it to a thread of its own."""
+        self.under_way += 1
+        Thread(target=self._do, args=(job,), name=job.name, daemon=True).start()
 
     def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
-        """The jobs that have ended, one at least."""
-        ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
-        return [(self._under_way.pop(one), _read(one.result())) for one in ended]
+        """The first job that ends."""
+        job, given = self._ended.get()
+        self.under_way -= 1
+        return [(job, _read(given))]
+
+    def _do(self, job: Job) -> None:
+        self._ended.put((job, _do(self._laboratory, job)))
 
 
 _JOBS_AT_A_TIME = 8
@@ -135,15 +143,24 @@ _JOBS_AT_A_TIME = 8
 
 @contextmanager
 def hired(
-    laboratory: Laboratory, cluster: ClusterConfig, size: int | None, start_engine: Callable[[], object]
+    laboratory: Laboratory,
+    cluster: ClusterConfig,
+    size: int | None,
+    start_engine: Callable[[], object],
+    say: Callable[[str], None],
 ) -> Iterator[Workers]:
-    """Workers for the time of a block."""
+    """Workers for the time of a block. Where it ends before their work, `say` is told what becomes of that."""
     if not laboratory.elsewhere:
         start_engine()
         yield Actors(laboratory, cluster, size)
         return
-    pool = ThreadPoolExecutor(size or _JOBS_AT_A_TIME)
+    threads = Threads(laboratory, size or _JOBS_AT_A_TIME)
     try:
-        yield Threads(laboratory, pool, size or _JOBS_AT_A_TIME)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        yield threads
+    except BaseException:
+        if threads.under_way:
+            say(
+                f"Stages and cells left under way: {threads.under_way}. Their jobs on the cluster go on, and the same"
+                " command watches them or takes what they made; until then nothing more is submitted."
+            )
+        raise

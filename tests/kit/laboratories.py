@@ -1,13 +1,20 @@
 """Small laboratories: their configs, and outcomes made by hand."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from prefopt.config.cluster import ClusterConfig
 from prefopt.config.lab import LabConfig, load_lab
+from prefopt.errors import PrefoptError
 from prefopt.lab.cells import Cell
+from prefopt.lab.jobs import Job
 from prefopt.lab.outcome import Cost, Outcome
+from prefopt.lab.work import Laboratory
+from prefopt.lab.workers import Given, Workers
 from tests.kit.pipelines import world_tree
 
 SEEDED = ["seed", "ingest.sources.0.seed", "inject.seed", "score.visits.seed", "evaluate.seed"]
@@ -71,3 +78,65 @@ def outcome(cell: Cell, win_rate: float = 0.6, **fields: Any) -> Outcome:
         "cost": Cost(score_forwards=0.0, train_forwards=8.0, score_seconds=1.0, train_seconds=1.0),
     }
     return Outcome(**{**made, **fields})
+
+
+class Told:
+    """What a sitting says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.done: list[int] = []
+        self.left: list[float | None] = []
+
+    def progress(self, done: int, total: int, what: str, how: str = "", seconds_left: float | None = None) -> None:
+        self.done.append(done)
+        self.left.append(seconds_left)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def made(config: LabConfig, cell: Cell, **fields: Any) -> Outcome:
+    """An outcome under the cell's own key."""
+    key = Laboratory(config.run, f"{config.run}.keys", config.truth).keys(cell)["evaluate"]
+    return outcome(cell, key=key, truth=config.truth, **fields)
+
+
+def named(job: Job) -> str:
+    """A cell's title, with the stage before it if the job is one."""
+    return job.cell.title if job.stage is None else f"{job.stage} for {job.cell.title}"
+
+
+class Hands:
+    """Workers that do nothing: jobs end in the order in which they began, and well, but for those in `errors`, by
+    their names."""
+
+    def __init__(self, config: LabConfig, size: int = 1, errors: Mapping[str, PrefoptError] | None = None) -> None:
+        self.size = size
+        self.begun: list[str] = []
+        self.before_end: Callable[[Job], None] = lambda job: None
+        self.cluster: ClusterConfig | None = None
+        """That they were hired for."""
+        self._config, self._errors = config, errors or {}
+        self._under_way: list[Job] = []
+
+    @contextmanager
+    def hired(self, laboratory: Laboratory, cluster: ClusterConfig, *_: object) -> Iterator[Workers]:
+        """In place of `prefopt.lab.workers.hired`."""
+        self.cluster = cluster
+        yield self
+
+    @property
+    def cells(self) -> list[str]:
+        """Titles of the cells that began."""
+        return [name for name in self.begun if " for " not in name]
+
+    def begin(self, job: Job) -> None:
+        self.begun.append(named(job))
+        self._under_way.append(job)
+        assert len(self._under_way) <= self.size
+
+    def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
+        job = self._under_way.pop(0)
+        self.before_end(job)
+        return [(job, self._errors.get(named(job)) or (made(self._config, job.cell) if job.stage is None else None))]

@@ -17,25 +17,9 @@ from prefopt.lab.cells import Cell
 from prefopt.lab.lab import Lab, Sitting
 from prefopt.lab.outcome import Outcome, as_lines, read_outcomes
 from tests.kit import lab as kit
-from tests.kit.laboratories import loaded
+from tests.kit.laboratories import Told, loaded
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-
-class Told:
-    """What a sitting says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.done: list[int] = []
-        self.left: list[float | None] = []
-
-    def progress(self, done: int, total: int, what: str, how: str = "", seconds_left: float | None = None) -> None:
-        self.done.append(done)
-        self.left.append(seconds_left)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def sit(place: Path, told: Told | None = None, budget: BudgetConfig | None = None, **branches: Any) -> Sitting:
@@ -66,8 +50,8 @@ def grid(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_a_sitting_goes_on_where_the_last_one_ended(grid: Grid) -> None:
-    assert (len(grid.first.found), grid.first.finished) == (1, False)
-    assert (len(grid.whole.found), grid.whole.finished) == (4, True)
+    assert (len(grid.first.found), grid.first.cells) == (1, 4)
+    assert (len(grid.whole.found), grid.whole.cells) == (4, 4)
     assert grid.told.done[0] == 1
     assert all(left and left > 0.0 for left in grid.told.left[1:-1])
     assert grid.told.left[-1] == 0.0
@@ -137,7 +121,7 @@ def test_outcomes_in_a_file_of_ones_own_are_not_made_again(grid: Grid, tmp_path:
     (tmp_path / "kept.jsonl").write_text(kept)
     told = Told()
     sitting = sit(tmp_path, told, outcomes="kept.jsonl", seeds=[3])
-    assert sitting.finished
+    assert len(sitting.found) == sitting.cells == 4
     assert told.lines == []
     assert not list((tmp_path / "lab").glob("cells/*"))
     assert (tmp_path / "kept.jsonl").read_text() == kept
@@ -149,11 +133,11 @@ def test_a_tuned_grid_is_found_again(tmp_path: Path) -> None:
         "noises": {"clean": {"inject.flips": []}},
         "tuning": {"noise": "clean", "seeds": [8], "candidates": {"train.steps": [1, 2]}},
     }
-    assert sit(tmp_path, **tuned).finished
+    assert len(sit(tmp_path, **tuned).found) == 3
     told = Told()
     sitting = sit(tmp_path, told, **tuned)
     assert [cell.candidate for cell in sitting.found] == [0, 1, None]
-    assert (sitting.finished, told.lines, told.done) == (True, [], [3])
+    assert (sitting.cells, told.lines, told.done) == (3, [], [3])
 
 
 def test_a_cell_that_fails_leaves_the_others_whole(grid: Grid, tmp_path: Path) -> None:
@@ -233,4 +217,4 @@ def test_a_worker_that_dies_takes_no_cell_with_it(tmp_path: Path) -> None:
     killer.start()
     sitting = sit(tmp_path, methods=methods, noises={"clean": {"inject.flips": []}}, truth=None, workers=1)
     assert killed.is_set()
-    assert sitting.finished
+    assert len(sitting.found) == 1

@@ -56,10 +56,10 @@ def written(
     chosen: Mapping[str, int] | None = None,
     planned: Sequence[str] = (),
 ) -> list[Path]:
-    return write_page(
+    places = write_page(
         outcomes,
         asked,
-        directory,
+        str(directory),
         planned=planned,
         chosen=chosen or {},
         title="A lab",
@@ -67,6 +67,7 @@ def written(
         run="run.yaml",
         made_by="`prefopt lab`",
     )
+    return [Path(place) for place in places]
 
 
 @pytest.fixture(scope="module")

@@ -69,11 +69,6 @@ def detected(grid: Grid, method: str, source: str, noise: Noise | None) -> dict[
     return {seed: one.detected[source] for seed, one in found.items() if source in one.detected}
 
 
-def auroc_flipped(grid: Grid, method: str, source: str, noise: Noise | None) -> Estimate | None:
-    """Over seeds."""
-    return _auroc(detected(grid, method, source, noise), lambda one: one.auroc_flipped)
-
-
 def _at(grid: Grid, methods: Sequence[str], source: str, noise: Noise) -> list[Detection]:
     alike: list[tuple[list[str], dict[int, Detected]]] = []
     for method in methods:
