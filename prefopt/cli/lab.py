@@ -74,6 +74,8 @@ def _made_by(config: str, run_dir: str | None, overrides: Sequence[str], page: s
 
 
 def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: str, made_by: str) -> str:
+    from prefopt.lab.cells import every_cell
+    from prefopt.lab.grid import Place
     from prefopt.lab.page import write_page
     from prefopt.models.identity import model_digest
 
@@ -81,7 +83,7 @@ def _write(tree: LabConfig, model: ModelConfig, sitting: "Sitting", directory: s
         list(sitting.found.values()),
         tree.page,
         directory,
-        planned=list(tree.methods),
+        planned=[Place(one.method, one.noise, one.seed) for one in every_cell(tree)],
         chosen=sitting.chosen,
         title=tree.page.title or f"The laboratory {tree.name}",
         model=f"{model.path} (digest {model_digest(model)[:12]})",

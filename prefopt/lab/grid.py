@@ -1,7 +1,7 @@
 """Outcomes of a grid by method, noise and seed."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isclose
@@ -28,6 +28,14 @@ class Noise(NamedTuple):
         rate = f"{100.0 * (self.rate or 0.0):.3g}"
         told = rate in re.findall(r"[0-9.]+", self.name)
         return self.name if not self.rate or told else f"{self.name} ({rate}%)"
+
+
+class Place(NamedTuple):
+    """Of a cell in the grid."""
+
+    method: str
+    noise: str
+    seed: int
 
 
 class Measure(NamedTuple):
@@ -127,15 +135,9 @@ class Grid:
             name for name in asked.methods or (*main, *(n for n in others if n not in main)) if name in self.methods
         ]
 
-    def missing(self, methods: Sequence[str]) -> list[tuple[str, Noise, int]]:
-        """Cells of these methods without an outcome, by method, noise and seed."""
-        return [
-            (method, noise, seed)
-            for method in methods
-            for noise in self.noises
-            for seed in self.seeds
-            if seed not in self.at(method, noise)
-        ]
+    def missing(self, planned: Iterable[Place]) -> list[Place]:
+        """Those without an outcome."""
+        return [place for place in planned if place.seed not in self.cells.get((place.method, place.noise), {})]
 
 
 def _refuse_repeated(outcomes: Iterable[Outcome]) -> None:

@@ -15,7 +15,7 @@ from prefopt.lab.analysis.groups import group_tables
 from prefopt.lab.analysis.methods import facts
 from prefopt.lab.analysis.minority import knowing, minority_shares
 from prefopt.lab.analysis.tuning import tunings
-from prefopt.lab.grid import MEASURES, Grid
+from prefopt.lab.grid import MEASURES, Grid, Place
 from prefopt.lab.outcome import BINS, Outcome
 from prefopt.lab.rerun import RUN_DIR, command
 from prefopt.lab.sections import (
@@ -34,7 +34,7 @@ def write_page(
     analysis: AnalysisConfig,
     directory: str,
     *,
-    planned: Sequence[str],
+    planned: Sequence[Place],
     chosen: Mapping[str, int],
     title: str,
     model: str,
@@ -44,10 +44,10 @@ def write_page(
     """Write the page, STEM.md, and its pictures, STEM-*.svg, by the config's stem, into a directory, a path or URI;
     returns their places, the page first. Same outcomes, same bytes.
 
-    `planned`: every method of the laboratory; `chosen`: the candidate of each, without those that are still being
-    tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that made
-    the outcomes. Pictures of its own that the page to be replaced links to, and this one does not, are removed. Raises
-    InputError where outcomes are of two grids.
+    `planned`: every cell of the laboratory's grid; `chosen`: the candidate of each method, without those that are still
+    being tuned; `run`: path of the laboratory's run config, as commands name it; `made_by`: the command or version that
+    made the outcomes. Pictures of its own that the page to be replaced links to, and this one does not, are removed.
+    Raises InputError where outcomes are of two grids.
     """
     folder, page = Storage(directory), analysis.file
     notes = _text(folder, analysis.notes_file).strip("\n")
@@ -65,7 +65,7 @@ def page_files(
     analysis: AnalysisConfig,
     notes: str,
     *,
-    planned: Sequence[str],
+    planned: Sequence[Place],
     chosen: Mapping[str, int],
     title: str,
     model: str,
@@ -82,7 +82,7 @@ def page_files(
     values: dict[str, Any] = {
         "title": title,
         "opening": _opening(grid, cells, model, run, made_by),
-        "reading": _reading(grid, planned, methods, cells),
+        "reading": _reading(grid, planned, cells),
         "asked": analysis,
         "seeds": len(grid.seeds),
         "methods": len(methods),
@@ -145,8 +145,8 @@ def _opening(grid: Grid, cells: Sequence[Outcome], model: str, run: str, made_by
     )
 
 
-def _reading(grid: Grid, planned: Sequence[str], methods: Sequence[str], cells: Sequence[Outcome]) -> list[str]:
-    """What a reader must know of every table, which hold these of the planned methods."""
+def _reading(grid: Grid, planned: Sequence[Place], cells: Sequence[Outcome]) -> list[str]:
+    """What a reader must know of every table."""
     if not cells:
         return []
     headlines = list(dict.fromkeys(next(iter(one.win_rates)) for one in cells))
@@ -161,15 +161,10 @@ def _reading(grid: Grid, planned: Sequence[str], methods: Sequence[str], cells: 
         " there is no interval, there is one seed, or all seeds agree. All cells start from one base model, and"
         " intervals say nothing of how far another one would differ.",
     ]
-    absent = [name for name in planned if name not in grid.methods]
-    if absent:
-        found.append(f"**No cells yet** of {wording.listed([f'`{name}`' for name in absent])}.")
-    missing = grid.missing(methods)
+    missing = grid.missing(planned)
     if missing:
-        whole = len(methods) * len(grid.noises) * len(grid.seeds)
         found.append(
-            f"**{len(missing):,} of {whole:,} cells** of the methods below have no outcome:"
-            f" {'; '.join(wording.gaps(missing))}."
+            f"**{len(missing):,} of {len(planned):,} cells have no outcome yet**: {'; '.join(wording.gaps(missing))}."
         )
     kinds = sorted({one.cpu for one in cells})
     if len(kinds) > 1:

@@ -6,8 +6,10 @@ from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.analysis.claims import Claim, Kind
 from prefopt.lab.analysis.cost import Reached
 from prefopt.lab.analysis.tuning import Tuned, equally_tuned
-from prefopt.lab.grid import Noise
+from prefopt.lab.grid import Place
 from prefopt.page.formats import minus
+
+_MOST_GAPS = 8
 
 
 def figure(found: Estimate | None, seeds: int = 0) -> str:
@@ -71,15 +73,16 @@ def by_seed(found: Reached) -> str:
     return ", ".join(told)
 
 
-def gaps(missing: Sequence[tuple[str, Noise, int]]) -> list[str]:
-    """Cells that are missing, seeds of one method and noise together."""
+def gaps(missing: Sequence[Place]) -> list[str]:
+    """Cells that are missing, seeds of one method and noise together; of many the first."""
     grouped: dict[tuple[str, str], list[int]] = {}
     for method, noise, seed in missing:
-        grouped.setdefault((method, noise.name), []).append(seed)
-    return [
+        grouped.setdefault((method, noise), []).append(seed)
+    told = [
         f"{method} at {noise}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         for (method, noise), seeds in grouped.items()
     ]
+    return [*told[:_MOST_GAPS], "and others"] if len(told) > _MOST_GAPS else told
 
 
 def equal_tries(found: Sequence[Tuned]) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from prefopt.config.lab_page import AnalysisConfig
 from prefopt.errors import InputError
-from prefopt.lab.grid import WIN_RATE, Grid
+from prefopt.lab.grid import WIN_RATE, Grid, Place
 from tests.kit import lab as kit
 
 
@@ -55,9 +55,9 @@ def test_methods_that_stand_for_a_step_or_a_length_stay_out_of_the_tables_of_noi
     assert grid.shown(asked.model_copy(update={"methods": ("smpo", "absent", "dpo")})) == ["smpo", "dpo"]
 
 
-def test_missing_cells_are_counted_over_methods_noises_and_seeds() -> None:
-    cells = [one for one in kit.drawn() if (one.method, one.noise, one.seed) != ("dpo", "flips-20", 3)]
-    grid = Grid.of(cells)
-    assert [(method, noise.name, seed) for method, noise, seed in grid.missing(grid.methods)] == [
-        ("dpo", "flips-20", 3)
-    ]
+def test_planned_cells_without_an_outcome_are_missing() -> None:
+    lost = Place("dpo", "flips-20", 3)
+    every = [Place(one.method, one.noise, one.seed) for one in kit.drawn()]
+    grid = Grid.of(one for one in kit.drawn() if Place(one.method, one.noise, one.seed) != lost)
+    never = Place("kto", "clean", 0)
+    assert grid.missing([*every, never]) == [lost, never]

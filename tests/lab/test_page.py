@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from prefopt.config.lab_page import AnalysisConfig
+from prefopt.lab.grid import Place
 from prefopt.lab.outcome import Outcome
 from prefopt.lab.page import write_page
 from prefopt.lab.rerun import command
@@ -54,7 +55,7 @@ def written(
     directory: Path,
     asked: AnalysisConfig = ASKED,
     chosen: Mapping[str, int] | None = None,
-    planned: Sequence[str] = (),
+    planned: Sequence[Place] = (),
 ) -> list[Path]:
     places = write_page(
         outcomes,
@@ -119,9 +120,15 @@ def test_every_cell_has_the_command_that_runs_it_again(made: list[Path]) -> None
 def test_missing_cells_and_absent_methods_are_told(tmp_path: Path) -> None:
     cells = kit.drawn(methods=["adaptive_dpo", "dpo"], noises=["clean", "flips-20"], seeds=range(3))
     cells.remove(next(one for one in cells if (one.method, one.noise, one.seed) == ("dpo", "flips-20", 1)))
-    text = written(cells, tmp_path, planned=["adaptive_dpo", "dpo", "kto", "dpo_ddim"])[0].read_text()
-    assert "**1 of 12 cells** of the methods below have no outcome: dpo at flips-20, seed 1." in text
-    assert "**No cells yet** of `kto` and `dpo_ddim`." in text, "of methods of the laboratory, and no others"
+    planned = [
+        Place(method, noise, seed)
+        for method in ("adaptive_dpo", "dpo", "kto")
+        for noise in ("clean", "flips-20")
+        for seed in range(3)
+    ]
+    text = written(cells, tmp_path, planned=planned)[0].read_text()
+    absent = "kto at clean, seeds 0, 1, 2; kto at flips-20, seeds 0, 1, 2"
+    assert f"**7 of 18 cells have no outcome yet**: dpo at flips-20, seed 1; {absent}." in text
     assert "; 2 seeds)" in text
 
 
