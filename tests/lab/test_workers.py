@@ -94,10 +94,10 @@ def test_a_sitting_that_is_stopped_says_what_becomes_of_its_jobs() -> None:
     stopped = hired(Stub(waiting(end)), ClusterConfig(), 2, lambda: None, said.append)
     with pytest.raises(KeyboardInterrupt), stopped as workers:
         begin_and_stop(workers)
-    assert "left under way: 1. Their jobs on the cluster go on, and the same command watches them" in said[0]
-    (thread,) = [one for one in threading.enumerate() if one.name == OWN.name]
-    assert thread.daemon, "the process would wait for it"
+    daemons = [one.daemon for one in threading.enumerate() if one.name == OWN.name]
     end.set()
+    assert daemons == [True], "the process would wait for it"
+    assert "left under way: 1. Their jobs on the cluster go on, and the same command watches them" in said[0]
 
 
 def test_nothing_is_said_of_jobs_where_none_is_under_way() -> None:
