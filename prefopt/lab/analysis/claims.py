@@ -153,10 +153,13 @@ def _work(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
 
 
 def _steps(grid: Grid, asked: AnalysisConfig) -> Iterator[Claim]:
-    for measure in MEASURES:
-        found = ablations(grid, asked.ablation, measure) if asked.ablation else []
-        chosen = next((one for one in found if one.whole), found[0] if found else None)
-        for place, (before, name) in enumerate(zip(asked.ablation, asked.ablation[1:], strict=False), start=1):
+    if not asked.ablation:
+        return
+    found = {measure: ablations(grid, asked.ablation, measure) for measure in MEASURES}
+    for place, (before, name) in enumerate(itertools.pairwise(asked.ablation), start=1):
+        for measure in MEASURES:
+            tables = found[measure]
+            chosen = next((one for one in tables if one.whole), tables[0] if tables else None)
             added = chosen.steps[place].added if chosen else None
             told = f"{name} is better than {before}"
             by = f"difference in {measure.name}" + (f" at {chosen.noise.name}" if chosen else "")
