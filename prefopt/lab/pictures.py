@@ -48,16 +48,14 @@ def gain_picture(lines: Sequence[GainLine], measure: str, main: Container[str]) 
         _lines(panels[0], gains, main=main)
         panels[0].axhline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         panels[0].set(ylabel=f"{measure}, over the base")
-        panels[0].set_xticks(range(len(rates)), rates, color=INK)
+        _at_rates(panels[0], rates, gains)
         if shown:
             order = [line.name for line in gains]
             _lines(panels[1], shown, order, main)
             panels[1].axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             panels[1].set(ylabel="kept of the clean gain")
-            panels[1].set_xticks(*_used(rates, shown), color=INK)
+            _at_rates(panels[1], rates, shown)
             panels[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        for panel in panels:
-            panel.grid(False, axis="x")
         _signed(panels[0])
         _legend(figure, panels[0])
 
@@ -135,10 +133,12 @@ def _line(line: GainLine, points: Iterable[Estimate | None]) -> Line:
     return Line(line.method, [x for x, _ in known], [y for _, y in known])
 
 
-def _used(titles: Sequence[str], lines: Sequence[Line]) -> tuple[list[int], list[str]]:
-    """Places that some line has, and their titles."""
+def _at_rates(axes: Axes, rates: Sequence[str], lines: Sequence[Line]) -> None:
+    """Titles of the rates that some line has, equally far apart."""
     places = sorted({int(x) for line in lines for x in line.x})
-    return places, [titles[place] for place in places]
+    axes.set_xticks(places, [rates[place] for place in places], color=INK)
+    axes.set_xlim(places[0] - 0.4, places[-1] + 0.4)
+    axes.grid(False, axis="x")
 
 
 def _lines(
@@ -148,7 +148,7 @@ def _lines(
     `main`, if that is given, are thin."""
     names = list(order or [line.name for line in lines])
     every = sorted({x for line in lines for x in line.x})
-    step = min((b - a for a, b in pairwise(every)), default=0.0)
+    step = min((b - a for a, b in pairwise(every)), default=1.0)
     apart = 0.4 * step / max(1, len(names)) if len(names) > 1 else 0.0
     for line in lines:
         place = names.index(line.name)
