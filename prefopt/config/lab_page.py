@@ -26,7 +26,7 @@ class ClaimBounds(Branch):
     rival_rates: tuple[Share, ...] = (0.2, 0.3)
     """Shares of flipped labels at which Adaptive-DPO meets its rivals."""
     work: Positive = 1 / 3
-    """The share of UNet work with which the other families reach the first one's final held-out accuracy."""
+    """The share of UNet work with which the other families are as good as the first one at its end."""
 
 
 class AnalysisConfig(Branch):

@@ -26,6 +26,11 @@ class Job:
     fills: str | None = None
     """The data set whose stores it fills: the first that does so works alone, and the others find its rows."""
 
+    @property
+    def title(self) -> str:
+        """The cell in words, after the stage if it is one."""
+        return self.cell.title if self.stage is None else f"{self.stage} for {self.cell.title}"
+
 
 class Jobs:
     """How far the work is. What is wanted is said each time: what nobody wants any more is never begun."""

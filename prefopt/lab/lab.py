@@ -120,8 +120,7 @@ class Lab:
 
     def _end(self, jobs: Jobs, job: Job, given: Given | PrefoptError, sitting: Sitting) -> None:
         if isinstance(given, PrefoptError):
-            what = job.cell.title if job.stage is None else f"{job.stage} for {job.cell.title}"
-            self._watcher.say(f"{what}: failed. {given}")
+            self._watcher.say(f"{job.title}: failed. {given}")
             jobs.failed(job, given)
             return
         jobs.done(job)

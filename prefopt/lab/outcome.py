@@ -104,6 +104,12 @@ class Outcome(_Record):
         return next(iter(self.scores.values()))
 
 
+def shared_settings(outcomes: Iterable[Outcome]) -> list[str]:
+    """Settings that all of these have, in the order of the first one's; none of no outcome."""
+    first, *others = [one.settings for one in outcomes] or [[]]
+    return [one for one in first if all(one in other for other in others)]
+
+
 def read_outcomes(data: bytes, where: str) -> list[Outcome]:
     """Every line of a file; `where` names it in errors. InputError for a line that is no outcome, or no UTF-8."""
     found = []

@@ -102,14 +102,9 @@ def made(config: LabConfig, cell: Cell, **fields: Any) -> Outcome:
     return outcome(cell, key=key, truth=config.truth, **fields)
 
 
-def named(job: Job) -> str:
-    """A cell's title, with the stage before it if the job is one."""
-    return job.cell.title if job.stage is None else f"{job.stage} for {job.cell.title}"
-
-
 class Hands:
     """Workers that do nothing: jobs end in the order in which they began, and well, but for those in `errors`, by
-    their names."""
+    their titles."""
 
     def __init__(self, config: LabConfig, size: int = 1, errors: Mapping[str, PrefoptError] | None = None) -> None:
         self.size = size
@@ -132,11 +127,11 @@ class Hands:
         return [name for name in self.begun if " for " not in name]
 
     def begin(self, job: Job) -> None:
-        self.begun.append(named(job))
+        self.begun.append(job.title)
         self._under_way.append(job)
         assert len(self._under_way) <= self.size
 
     def finished(self) -> list[tuple[Job, Given | PrefoptError]]:
         job = self._under_way.pop(0)
         self.before_end(job)
-        return [(job, self._errors.get(named(job)) or (made(self._config, job.cell) if job.stage is None else None))]
+        return [(job, self._errors.get(job.title) or (made(self._config, job.cell) if job.stage is None else None))]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prefopt.evaluation.statistics import Estimate
 from prefopt.lab.grid import Grid
-from prefopt.lab.outcome import Outcome
+from prefopt.lab.outcome import shared_settings
 from prefopt.lab.statistics import mean
 
 
@@ -24,7 +24,7 @@ class Facts:
 
 def facts(grid: Grid, methods: Sequence[str]) -> list[Facts]:
     """Of methods that have cells, in their order."""
-    common = set(_shared([one for seeds in grid.cells.values() for one in seeds.values()]))
+    common = set(shared_settings(one for seeds in grid.cells.values() for one in seeds.values()))
     found = []
     for method in methods:
         cells = [one for noise in grid.noises for one in grid.at(method, noise).values()]
@@ -32,7 +32,7 @@ def facts(grid: Grid, methods: Sequence[str]) -> list[Facts]:
             found.append(
                 Facts(
                     method=method,
-                    settings=[setting for setting in _shared(cells) if setting not in common],
+                    settings=[setting for setting in shared_settings(cells) if setting not in common],
                     forwards=mean(grid.values(method, grid.clean, lambda outcome: outcome.cost.forwards)),
                     distances=[
                         mean(grid.values(method, noise, lambda outcome: outcome.distance)) for noise in grid.noises
@@ -40,11 +40,3 @@ def facts(grid: Grid, methods: Sequence[str]) -> list[Facts]:
                 )
             )
     return found
-
-
-def _shared(cells: Sequence[Outcome]) -> list[str]:
-    """Settings of all these cells, in the order of the first one's."""
-    if not cells:
-        return []
-    first, *others = cells
-    return [one for one in first.settings if all(one in other.settings for other in others)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prefopt.evaluation.statistics import Estimate
-from prefopt.lab.outcome import Outcome
+from prefopt.lab.outcome import Outcome, shared_settings
 from prefopt.lab.statistics import mean
 
 
@@ -50,7 +50,7 @@ def equally_tuned(found: Iterable[Tuned]) -> bool:
 def _tuned(method: str, noise: str, tried: list[Outcome], chosen: int | None) -> Tuned:
     numbers = sorted({one.candidate for one in tried if one.candidate is not None})
     by_number = {number: {one.seed: one for one in tried if one.candidate == number} for number in numbers}
-    shared = set.intersection(*(set(_told(by_number[number])) for number in numbers))
+    shared = set.intersection(*(set(shared_settings(by_number[number].values())) for number in numbers))
     return Tuned(method, noise, [_candidate(number, seeds, shared) for number, seeds in by_number.items()], chosen)
 
 
@@ -60,10 +60,5 @@ def _candidate(number: int, seeds: dict[int, Outcome], shared: set[str]) -> Cand
     assert score is not None
     assert win_rate is not None
     accuracy = mean({seed: one.accuracy for seed, one in seeds.items() if one.accuracy is not None})
-    return Candidate(number, [one for one in _told(seeds) if one not in shared], score, win_rate, accuracy)
-
-
-def _told(seeds: dict[int, Outcome]) -> list[str]:
-    """Settings that all seeds of a candidate have: its own, and none that make the seed."""
-    first, *others = seeds.values()
-    return [one for one in first.settings if all(one in other.settings for other in others)]
+    own = [one for one in shared_settings(seeds.values()) if one not in shared]
+    return Candidate(number, own, score, win_rate, accuracy)
